@@ -1,0 +1,89 @@
+"""Real kernels: the golden bytes of one that patched itself, and the shape of every other in the folder."""
+
+import csv
+import io
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from pvfast.images import (
+    KernelImage,
+    boot_patch,
+    list_sites,
+    load_kernel,
+    patch_csv,
+    summarize,
+    write_patched,
+)
+
+GOLDEN = Path(__file__).parent.parent / "data" / "deb-6.1.0-50-686.native.csv"
+#: Bytes that native operations of 6.1 amd64 become; every other site is a call or a NOP.
+INLINE_64 = {
+    "irq.save_fl": "9c58", "irq.irq_disable": "fa", "irq.irq_enable": "fb", "cpu.wbinvd": "0f09",
+    "mmu.read_cr2": "0f20d0", "mmu.read_cr3": "0f20d8", "mmu.write_cr3": "0f22df", "mmu.pte_val": "4889f8",
+    "mmu.make_pgd": "4889f8", "lock.queued_spin_unlock": "c60700", "lock.vcpu_is_preempted": "4831c0",
+}
+
+
+def find(kernels: Path, flavour: str) -> KernelImage:
+    found = sorted(kernels.glob(f"vmlinuz-6.1.0-*-{flavour}"))
+    if not found:
+        pytest.fail(f"no vmlinuz-6.1.0-*-{flavour} in {kernels}")
+    return load_kernel(found[0])
+
+
+def test_every_golden_site_matches(kernels: Path) -> None:
+    image = load_kernel(kernels / "vmlinuz-6.1.0-50-686")
+    rows = list(csv.reader(io.StringIO(patch_csv(boot_patch(image).sites))))
+    golden = list(csv.reader(GOLDEN.read_text().splitlines()))
+    assert len(rows) == len(golden) == 265
+    for row, expected in zip(rows, golden, strict=True):
+        assert row[:6] == expected[:6]
+        assert expected[6] in ("", row[6])
+
+
+@pytest.mark.parametrize("flavour", ["686", "686-pae"])
+def test_32_bit_kernels(kernels: Path, flavour: str) -> None:
+    image = find(kernels, flavour)
+    assert (image.bits, image.version) == (32, (6, 1))
+    assert (image.pvh_entry is not None) == (flavour == "686-pae")
+    rows = list_sites(image)
+    assert len(summarize(rows)) == 12
+    assert {row.disassembly.split()[0] for row in rows} == {"calll"}
+    sites = boot_patch(image).sites
+    assert all(site.after is not None for site in sites)
+    by_operation = {site.operation: site.after for site in sites if site.operation != "cpu.io_delay"}
+    assert by_operation["lock.queued_spin_unlock"] == bytes.fromhex("c600008d7600")
+    assert by_operation["lock.vcpu_is_preempted"] == bytes.fromhex("31c08d742600")
+    assert by_operation["lock.kick"] == bytes.fromhex("8db600000000")
+
+
+def test_64_bit_kernel(kernels: Path) -> None:
+    image = find(kernels, "amd64")
+    assert (image.bits, image.version) == (64, (6, 1))
+    assert image.pvh_entry is not None
+    sites = boot_patch(image).sites
+    counts = Counter(site.operation for site in sites)
+    assert len(counts) == 81 and None not in counts
+    assert (counts["irq.save_fl"], counts["irq.irq_disable"], counts["irq.irq_enable"]) == (457, 409, 451)
+    for site in sites:
+        assert site.after is not None and len(site.after) == site.record.length
+        if site.operation in INLINE_64:
+            assert site.after.hex().startswith(INLINE_64[site.operation])
+    shapes = Counter(site.after[:1].hex() for site in sites if site.after)
+    assert set(shapes) == {"e8", "66", "fa", "fb", "9c", "0f", "48", "c6"}
+
+
+def test_patched_file_reads_back(kernels: Path, tmp_path: Path) -> None:
+    image = find(kernels, "686")
+    patch = boot_patch(image)
+    write_patched(image, patch, tmp_path / "vmlinux")
+    assert [path.name for path in tmp_path.iterdir()] == ["vmlinux"]
+    again = load_kernel(tmp_path / "vmlinux")
+    assert len(again.data) == len(image.data)
+    for site in patch.sites:
+        assert again.read(site.record.address, site.record.length) == site.after
+    for before, after in zip(patch.sites, boot_patch(again).sites, strict=True):
+        assert after.after in (before.after, None)
+        assert bool(after.reason) == (after.after is None)
