@@ -9,9 +9,10 @@ import os
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from elftools.elf.elffile import ELFFile
 
@@ -257,7 +258,7 @@ def _open_elf(data: bytes) -> KernelImage:
     if bits is None or not elf.little_endian or elf.elfclass != bits:
         raise ImageError(f"an ELF file for {header['e_machine']} ({elf.elfclass}-bit): pvfast reads x86 "
                          "kernels")
-    _check_tables(header, bits, len(data))
+    _check_tables(cast(Mapping[str, int], header), bits, len(data))
     segments = []
     notes: list[tuple[str, int, bytes]] = []
     for entry in elf.iter_segments():
@@ -278,7 +279,7 @@ def _open_elf(data: bytes) -> KernelImage:
                        tuple(notes), banner, version)
 
 
-def _check_tables(header: "dict[str, int]", bits: int, length: int) -> None:
+def _check_tables(header: Mapping[str, int], bits: int, length: int) -> None:
     """Refuse header tables that are not in the file, before anything walks them."""
     _, program_bytes, section_bytes = _HEADER_BYTES[bits]
     for what, offset, count, size, expected in (
