@@ -5,6 +5,7 @@ import gzip
 import lzma
 import random
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 
 import lz4.block
@@ -29,7 +30,7 @@ def legacy_lz4(data: bytes) -> bytes:
     return b"\x02\x21\x4c\x18" + blocks
 
 
-PACKERS = {
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "xz": lzma.compress,
     "gzip": gzip.compress,
     "bz2": bz2.compress,

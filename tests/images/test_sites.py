@@ -73,7 +73,8 @@ def test_tables_of_6_1() -> None:
     assert linux_6_1.I386[12] == linux_6_1.X86_64[83] == "lock.vcpu_is_preempted"
     known = {
         30: "irq.save_fl", 34: "irq.halt", 35: "mmu.flush_tlb_user", 45: "mmu.write_cr3",
-        57: "mmu.release_p4d", 58: "mmu.set_pte", 75: "mmu.lazy_mode.enter", 78: "mmu.set_fixmap", 80: "lock.queued_spin_unlock",
+        57: "mmu.release_p4d", 58: "mmu.set_pte", 75: "mmu.lazy_mode.enter", 78: "mmu.set_fixmap",
+        80: "lock.queued_spin_unlock",
     }
     assert {number: linux_6_1.X86_64[number] for number in known} == known
 
