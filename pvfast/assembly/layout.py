@@ -70,7 +70,7 @@ class Layout:
         while self._place():
             pass
 
-    def bytes(self, name: str) -> bytes:
+    def section_code(self, name: str) -> bytes:
         """Return the finished bytes of a section."""
         code = bytearray()
         is_code = self._source.sections[name].is_code
@@ -121,8 +121,8 @@ class Layout:
         pending: list[tuple[int, Expression]] = []
         for operand in operands:
             texts.append(self._text(operand, pending))
-        for prefix in statement.prefixes:
-            problem = prefix_problem(prefix, mnemonic, tuple(texts))
+        for name in statement.prefixes:
+            problem = prefix_problem(name, mnemonic, tuple(texts))
             if problem:
                 raise ValueError(problem)
         prefix = bytes(PREFIXES[name] for name in statement.prefixes)
