@@ -1,0 +1,192 @@
+"""The call-site macros of Linux 2.6.20, one row each, and the way back from bytes to a row.
+
+A shape is a form (the instructions, from ``sites.py``) with the operations it goes through, its patch type
+and what its record says about clobbers. ``patcher.py`` uses `classify` to make a compiled site direct.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from pvfast.errors import PatchError
+from pvfast.paravirt.sites import (
+    CALL_6,
+    CALL_10,
+    CALL_18,
+    CALL_CS_11,
+    CLBR_ANY,
+    CLBR_EAX,
+    CLBR_NONE,
+    FORMS,
+    JMP_CS_7,
+    PatchSite,
+    PatchType,
+    SiteForm,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteShape:
+    """One macro or inline function that makes a site.
+
+    Attributes
+    ----------
+    name : str
+        As in the kernel's source.
+    form : SiteForm
+        Its instructions.
+    operations : tuple of str
+        The members of ``paravirt_ops`` it goes through, in order.
+    type : PatchType or None
+        None: the site has no record and is never patched.
+    clobbers : int or None
+        None: the macro takes them as an argument.
+
+    Examples
+    --------
+    >>> shape = SHAPES["raw_local_irq_disable"]
+    >>> shape.length
+    10
+    >>> shape.code({"irq_disable": 0xC0400068}).hex()
+    '5152ff15680040c05a59'
+    >>> shape.text({"irq_disable": "paravirt_ops+104"})
+    'push %ecx; push %edx; call *paravirt_ops+104; pop %edx; pop %ecx'
+    """
+
+    name: str
+    form: SiteForm
+    operations: tuple[str, ...]
+    type: PatchType | None
+    clobbers: int | None
+
+    @property
+    def length(self) -> int:
+        """Bytes of the site."""
+        return self.form.length
+
+    def code(self, pointers: Mapping[str, int]) -> bytes:
+        """Encode the site as compiled; `pointers` maps operations to the addresses of their pointers."""
+        return self.form.indirect([pointers[operation] for operation in self.operations])
+
+    def direct(self, address: int, targets: Mapping[str, int], nop_family: str = "generic") -> bytes:
+        """Encode the site at `address` with direct transfers to the operations' implementations."""
+        return self.form.direct(address, [targets[operation] for operation in self.operations], nop_family)
+
+    def text(self, pointers: Mapping[str, int | str]) -> str:
+        """AT&T text of the site as compiled; a pointer may be a symbol."""
+        return self.form.text([pointers[operation] for operation in self.operations])
+
+    def site(self, address: int, clobbers: int | None = None) -> PatchSite:
+        """Make the record of this shape at `address`.
+
+        Raises
+        ------
+        PatchError
+            The shape has no record, or its clobbers are missing or fixed to something else.
+        """
+        if self.type is None:
+            raise PatchError(f"{self.name} at {address:#x} has no record: it is never patched")
+        if self.clobbers is not None and clobbers not in (None, self.clobbers):
+            raise PatchError(f"{self.name} at {address:#x}: its clobbers are always {self.clobbers}")
+        chosen = self.clobbers if clobbers is None else clobbers
+        if chosen is None:
+            raise PatchError(f"{self.name} at {address:#x}: say its clobbers, they are the macro's argument")
+        return PatchSite(address, self.type, self.length, chosen)
+
+
+_ROWS = (
+    # C: the compiler knows only EAX and the flags as destroyed, so ECX and EDX are saved around the call.
+    SiteShape("__raw_local_save_flags", CALL_10, ("save_fl",), PatchType.SAVE_FLAGS, CLBR_NONE),
+    SiteShape("raw_local_irq_restore", CALL_10, ("restore_fl",), PatchType.RESTORE_FLAGS, CLBR_EAX),
+    SiteShape("raw_local_irq_disable", CALL_10, ("irq_disable",), PatchType.IRQ_DISABLE, CLBR_EAX),
+    SiteShape("raw_local_irq_enable", CALL_10, ("irq_enable",), PatchType.IRQ_ENABLE, CLBR_EAX),
+    SiteShape("__raw_local_irq_save", CALL_18, ("save_fl", "irq_disable"), PatchType.SAVE_FLAGS_IRQ_DISABLE,
+              CLBR_NONE),
+    # entry.S; %cs: because the data segments may still be the user's.
+    SiteShape("INTERRUPT_RETURN", JMP_CS_7, ("iret",), PatchType.INTERRUPT_RETURN, CLBR_ANY),
+    SiteShape("DISABLE_INTERRUPTS", CALL_10, ("irq_disable",), PatchType.IRQ_DISABLE, None),
+    SiteShape("ENABLE_INTERRUPTS", CALL_CS_11, ("irq_enable",), PatchType.IRQ_ENABLE, None),
+    SiteShape("ENABLE_INTERRUPTS_SYSEXIT", JMP_CS_7, ("irq_enable_sysexit",), PatchType.STI_SYSEXIT,
+              CLBR_ANY),
+    SiteShape("GET_CR0_INTO_EAX", CALL_6, ("read_cr0",), None, None),
+)
+
+#: Shape name to shape.
+SHAPES: Mapping[str, SiteShape] = {shape.name: shape for shape in _ROWS}
+
+
+class SiteState(Enum):
+    """How a site reaches its operation now."""
+
+    INDIRECT = "indirect"
+    DIRECT = "direct"
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """What `classify` found: the form, its state, and the pointers (INDIRECT) or targets (DIRECT)."""
+
+    form: SiteForm
+    state: SiteState
+    addresses: tuple[int, ...]
+
+
+def classify(code: bytes, address: int = 0) -> Classification | None:
+    """Recognise the bytes of a site.
+
+    Parameters
+    ----------
+    code : bytes
+        The whole site.
+    address : int, optional
+        Its linear address; direct targets are relative to it.
+
+    Returns
+    -------
+    Classification or None
+        None when the site holds something else: inline code, or no site at all.
+
+    Examples
+    --------
+    >>> found = classify(bytes.fromhex("5152e819000000905a59"), 0xC0100000)
+    >>> found.state.value, [hex(target) for target in found.addresses]
+    ('direct', ['0xc0100020'])
+    >>> classify(bytes.fromhex("fa908db426000000009090")) is None
+    True
+    """
+    for form in FORMS:
+        if form.length == len(code):
+            pointers = form.pointers(code)
+            if pointers is not None:
+                return Classification(form, SiteState.INDIRECT, pointers)
+            targets = form.targets(code, address)
+            if targets is not None:
+                return Classification(form, SiteState.DIRECT, targets)
+    return None
+
+
+def identify(code: bytes, pointers: Mapping[str, int]) -> list[SiteShape]:
+    """Find the shapes that compile to `code` when the pointers are at the given addresses.
+
+    Parameters
+    ----------
+    code : bytes
+        The whole site, as compiled.
+    pointers : mapping of str to int
+        Operation to the linear address of its pointer.
+
+    Returns
+    -------
+    list of SiteShape
+        The C form and the assembly form of ``irq_disable`` have the same bytes, so there may be two.
+
+    Examples
+    --------
+    >>> code = bytes.fromhex("5152ff15680040c05a59")
+    >>> [shape.name for shape in identify(code, {"irq_disable": 0xC0400068})]
+    ['raw_local_irq_disable', 'DISABLE_INTERRUPTS']
+    """
+    return [
+        shape for shape in SHAPES.values()
+        if all(operation in pointers for operation in shape.operations) and shape.code(pointers) == code
+    ]

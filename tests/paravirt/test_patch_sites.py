@@ -1,0 +1,143 @@
+"""Records, forms and shapes: bytes there and back, and every way a table can be wrong."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pvfast.assembly import FAMILIES, assemble, disassemble
+from pvfast.errors import PatchError
+from pvfast.paravirt.operations import era
+from pvfast.paravirt.shapes import SHAPES, SiteState, classify, identify
+from pvfast.paravirt.sites import (
+    CLBR_ANY,
+    CLBR_EAX,
+    FORMS,
+    PatchSite,
+    PatchType,
+    check_sites,
+    pack_records,
+    unpack_records,
+)
+
+TABLE = 0xC0400000
+POINTERS = era("2.6.20").pointers(TABLE)
+LENGTHS = {
+    "__raw_local_save_flags": 10, "raw_local_irq_restore": 10, "raw_local_irq_disable": 10,
+    "raw_local_irq_enable": 10, "__raw_local_irq_save": 18, "INTERRUPT_RETURN": 7, "DISABLE_INTERRUPTS": 10,
+    "ENABLE_INTERRUPTS": 11, "ENABLE_INTERRUPTS_SYSEXIT": 7, "GET_CR0_INTO_EAX": 6,
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_shape_bytes_are_what_its_text_assembles_to(name):
+    shape = SHAPES[name]
+    code = shape.code(POINTERS)
+    assert len(code) == shape.length == LENGTHS[name]
+    assert assemble(shape.text(POINTERS)).code == code
+    assert shape in identify(code, POINTERS)
+    found = classify(code)
+    assert (found.form, found.state) == (shape.form, SiteState.INDIRECT)
+    assert found.addresses == tuple(POINTERS[operation] for operation in shape.operations)
+
+
+def test_golden_shapes():
+    golden = {
+        "raw_local_irq_disable": "51 52 ff 15 68 00 40 c0 5a 59",
+        "__raw_local_irq_save": "51 52 ff 15 60 00 40 c0 50 ff 15 68 00 40 c0 58 5a 59",
+        "ENABLE_INTERRUPTS": "51 52 2e ff 15 6c 00 40 c0 5a 59",
+        "INTERRUPT_RETURN": "2e ff 25 f8 00 40 c0",
+    }
+    for name, code in golden.items():
+        assert SHAPES[name].code(POINTERS).hex(" ") == code
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", SHAPES)
+def test_direct_form_keeps_length_and_can_be_read_back(name, family):
+    shape = SHAPES[name]
+    targets = {operation: 0xC0101000 + 16 * index for index, operation in enumerate(shape.operations)}
+    code = shape.direct(0xC0100000, targets, family)
+    assert len(code) == shape.length
+    found = classify(code, 0xC0100000)
+    assert (found.form, found.state) == (shape.form, SiteState.DIRECT)
+    assert found.addresses == tuple(targets.values())
+    goals = [line.text.split()[1] for line in disassemble(code, 0xC0100000) if line.bytes[0] in (0xE8, 0xE9)]
+    assert goals == [hex(target) for target in targets.values()]
+
+
+def test_direct_form_wraps_round_the_address_space():
+    form = SHAPES["raw_local_irq_disable"].form
+    code = form.direct(0x10, [0xFFFFFFF0])
+    assert form.targets(code, 0x10) == (0xFFFFFFF0,)
+
+
+def test_classify_refuses_other_bytes():
+    assert classify(b"") is None
+    assert classify(bytes(10)) is None
+    assert classify(bytes.fromhex("5152ff15680040c05a58")) is None
+    assert classify(bytes.fromhex("5152e819000000cc5a59")) is None
+
+
+def test_pointer_count_is_checked():
+    with pytest.raises(PatchError, match="goes through 2 pointers, not 1"):
+        SHAPES["__raw_local_irq_save"].form.indirect([1])
+
+
+def test_shape_makes_its_record():
+    assert SHAPES["__raw_local_save_flags"].site(0x100) == PatchSite(0x100, 3, 10, 0)
+    assert SHAPES["DISABLE_INTERRUPTS"].site(0x100, CLBR_ANY).clobbers == CLBR_ANY
+    with pytest.raises(PatchError, match="say its clobbers"):
+        SHAPES["DISABLE_INTERRUPTS"].site(0x100)
+    with pytest.raises(PatchError, match="always 1"):
+        SHAPES["raw_local_irq_disable"].site(0x100, CLBR_ANY)
+    with pytest.raises(PatchError, match="never patched"):
+        SHAPES["GET_CR0_INTO_EAX"].site(0x100)
+
+
+@given(lengths=st.lists(st.integers(1, 255), max_size=20), start=st.integers(0, 1 << 31))
+@settings(derandomize=True, max_examples=100)
+def test_records_there_and_back(lengths, start):
+    sites, address = [], start
+    for index, length in enumerate(lengths):
+        sites.append(PatchSite(address, index % len(PatchType), length, index % 8))
+        address += length
+    assert unpack_records(pack_records(sites), start, address) == sites
+
+
+@pytest.mark.parametrize(("table", "reason"), [
+    ("000010c0000a01", "cut short"),
+    ("000010c000000100", "1 to 255 bytes"),
+    ("000010c0630a0100", "unknown type"),
+    ("000010c0000a0001", "unknown clobbers"),
+    ("000010d0000a0100", "outside the code"),
+    ("fcff10c0000a0100", "outside the code"),
+    ("fcff0fc0000a0100", "outside the code"),
+    ("000010c0000a0100 050010c0000a0100", "overlaps"),
+    ("000010c0000a0100 000010c0000a0100", "overlaps"),
+])
+def test_broken_tables_are_refused(table, reason):
+    with pytest.raises(PatchError, match=reason):
+        unpack_records(bytes.fromhex(table), 0xC0100000, 0xC0110000)
+
+
+@given(table=st.binary(max_size=64))
+@settings(derandomize=True, max_examples=300)
+def test_any_bytes_give_sites_or_a_typed_error(table):
+    try:
+        sites = unpack_records(table)
+    except PatchError:
+        return
+    assert pack_records(sites) == table
+
+
+def test_pack_refuses_what_does_not_fit():
+    with pytest.raises(PatchError, match="does not fit its record"):
+        pack_records([PatchSite(0, 256, 1, 0)])
+    with pytest.raises(PatchError, match="outside the code"):
+        pack_records([PatchSite(-1, 0, 1, CLBR_EAX)])
+    with pytest.raises(PatchError, match="1 to 255"):
+        check_sites([PatchSite(0, 0, 256, 0)])
+
+
+def test_forms_have_different_lengths():
+    assert len({form.length for form in FORMS}) == len(FORMS)
