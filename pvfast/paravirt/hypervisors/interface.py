@@ -1,0 +1,91 @@
+"""What a hypervisor is to the patcher: a name and a patch function.
+
+A new hypervisor is one file with one subclass of `Hypervisor`. Another package ships one through the
+entry-point group ``pvfast.hypervisors``. ``native.py`` is the shortest example, ``xen.py`` a real one; the
+side that serves hypercalls inside the core plugs in separately and takes its numbers from the same files.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from pvfast.paravirt.patcher import PatchFunction
+
+
+@dataclass(frozen=True, slots=True)
+class PatchContext:
+    """What a patch function may know about the kernel it patches.
+
+    Attributes
+    ----------
+    targets : mapping of str to int
+        Operation to the linear address of this hypervisor's implementation.
+    symbols : mapping of str to int
+        Addresses and per-CPU offsets by name; each hypervisor documents the ones it asks for.
+    """
+
+    targets: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    symbols: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+
+class Hypervisor:
+    """Base class of all hypervisors; as it stands it patches nothing.
+
+    Attributes
+    ----------
+    name : str
+        The word that selects it.
+    banner : str
+        ``paravirt_ops.name``, which the kernel prints at boot.
+    kernel_rpl : int
+        The ring its guest kernel runs in.
+    paravirt_enabled : int
+        ``paravirt_ops.paravirt_enabled``.
+
+    Examples
+    --------
+    >>> class Quiet(Hypervisor):
+    ...     name = "quiet"
+    >>> Quiet().patch(0, 0, b"", 0, PatchContext()) is None
+    True
+    """
+
+    name = ""
+    banner = ""
+    kernel_rpl = 0
+    paravirt_enabled = 0
+
+    def patch(
+        self, site_type: int, clobbers: int, insns: bytes, address: int, context: PatchContext
+    ) -> bytes | None:
+        """Say what replaces a patch site.
+
+        Parameters
+        ----------
+        site_type : int
+            A `pvfast.paravirt.sites.PatchType`.
+        clobbers : int
+            ``CLBR_*`` bits: the registers the replacement may destroy.
+        insns : bytes
+            What the site holds now; its length is all there is.
+        address : int
+            Linear address of the site.
+        context : PatchContext
+            What is known about the kernel.
+
+        Returns
+        -------
+        bytes or None
+            Code for the start of the site; the patcher fills the rest with NOPs. None leaves the site as it
+            is.
+        """
+        return None
+
+    def patcher(self, context: PatchContext | None = None) -> PatchFunction:
+        """Bind `patch` to a kernel: the function that `pvfast.paravirt.patcher` takes."""
+        known = context or PatchContext()
+
+        def patch(site_type: int, clobbers: int, insns: bytes, address: int) -> bytes | None:
+            return self.patch(site_type, clobbers, insns, address, known)
+
+        return patch

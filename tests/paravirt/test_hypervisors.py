@@ -1,0 +1,104 @@
+"""The registry, the native table, Xen's three forms of irq_disable and what Xen leaves alone."""
+
+import importlib.metadata
+
+import pytest
+
+from pvfast.assembly import assemble
+from pvfast.errors import PatchError, PvfastError
+from pvfast.paravirt import hypervisors
+from pvfast.paravirt.hypervisors import Hypervisor, PatchContext, hypervisor, hypervisor_names, xen_interface
+from pvfast.paravirt.hypervisors.native import NATIVE_CODE
+from pvfast.paravirt.hypervisors.xen import IRQ_DISABLE_FORMS, inline_irq_disable
+from pvfast.paravirt.sites import CLBR_ANY, CLBR_EAX, PatchType
+
+SITE = 0xC0100000
+SYMBOLS = {"THREAD_SIZE": 8192, "TI_cpu": 16, "TI_preempt_count": 20, "HYPERVISOR_shared_info": 0xC0401000,
+           "xen_vcpu": 0x10, "xen_vcpu_info": 0x20}
+
+
+@pytest.mark.parametrize("kind", PatchType)
+def test_native_code_is_what_its_text_assembles_to(kind):
+    text, code = NATIVE_CODE[kind]
+    assert assemble(text).code == code
+    native = hypervisor("native")
+    assert native.patch(kind, 0, bytes(len(code)), SITE, PatchContext()) == code
+    assert native.patch(kind, 0, bytes(len(code) - 1), SITE, PatchContext()) is None
+
+
+def test_native_leaves_unknown_types():
+    assert hypervisor("native").patch(99, 7, bytes(10), SITE, PatchContext()) is None
+
+
+def test_xen_forms_assemble_and_get_shorter():
+    sizes = {name: len(assemble(text, 0, SYMBOLS).code) for name, text in IRQ_DISABLE_FORMS.items()}
+    assert list(sizes) == ["smp_processor_id", "per_cpu", "inline"]
+    assert sizes["smp_processor_id"] > sizes["per_cpu"] > sizes["inline"] == 8
+    assert assemble(IRQ_DISABLE_FORMS["inline"], 0, SYMBOLS).code == inline_irq_disable(0x20)
+
+
+def test_xen_inlines_irq_disable_where_it_fits():
+    xen, context = hypervisor("xen"), PatchContext(symbols=SYMBOLS)
+    expected = bytes.fromhex("65c6052100000001")
+    for length in (8, 10, 11):
+        assert xen.patch(PatchType.IRQ_DISABLE, 0, bytes(length), SITE, context) == expected
+    assert xen.patch(PatchType.IRQ_DISABLE, 0, bytes(7), SITE, context) is None
+    assert xen.patch(PatchType.IRQ_DISABLE, 0, bytes(10), SITE, PatchContext()) is None
+
+
+def test_xen_calls_only_where_clobbers_allow_and_jumps_to_iret():
+    targets = {"irq_enable": SITE + 0x100, "iret": SITE + 0x200, "restore_fl": SITE, "save_fl": SITE}
+    xen, context = hypervisor("xen"), PatchContext(targets, SYMBOLS)
+    assert xen.patch(PatchType.IRQ_ENABLE, CLBR_ANY, bytes(11), SITE, context).hex() == "e8fb000000"
+    assert xen.patch(PatchType.IRQ_ENABLE, CLBR_EAX, bytes(10), SITE, context) is None
+    assert xen.patch(PatchType.INTERRUPT_RETURN, CLBR_ANY, bytes(7), SITE, context).hex() == "e9fb010000"
+    assert xen.patch(PatchType.STI_SYSEXIT, CLBR_ANY, bytes(7), SITE, context) is None
+    assert xen.patch(PatchType.SAVE_FLAGS_IRQ_DISABLE, CLBR_ANY, bytes(18), SITE, context) is None
+
+
+def test_xen_runs_its_guest_in_ring_one():
+    xen = hypervisor("xen")
+    assert (xen.kernel_rpl, xen.paravirt_enabled, hypervisor("native").kernel_rpl) == (1, 1, 0)
+    with pytest.raises(PatchError, match="no offset in a 32-bit segment"):
+        inline_irq_disable(1 << 32)
+
+
+def test_xen_layout():
+    assert 1 << xen_interface.VCPU_INFO_SHIFT == xen_interface.VCPU_INFO_BYTES
+    vcpus = xen_interface.MAX_VIRT_CPUS * xen_interface.VCPU_INFO_BYTES
+    assert xen_interface.SHARED_VCPU_INFO + vcpus == xen_interface.SHARED_EVTCHN_PENDING
+    bitmap = xen_interface.EVENT_CHANNELS // 8
+    assert xen_interface.SHARED_EVTCHN_PENDING + bitmap == xen_interface.SHARED_EVTCHN_MASK
+    assert xen_interface.SHARED_EVTCHN_MASK + bitmap == xen_interface.SHARED_WC_VERSION
+    assert assemble("ud2a; .ascii \"xen\"").code == xen_interface.EMULATE_PREFIX
+    text = "movl $24, %eax; int $0x82; ret"
+    assert assemble(text).code == xen_interface.hypercall_entry(xen_interface.Hypercall.VCPU_OP)
+
+
+class Toy(Hypervisor):
+    name = "toy"
+
+
+class Point:
+    def __init__(self, name, loaded):
+        self.name, self.value, self.loaded = name, f"package:{name}", loaded
+
+    def load(self):
+        return self.loaded
+
+
+def test_registry_finds_other_packages(monkeypatch):
+    points = [Point("toy", Toy), Point("broken", object), Point("twice", Toy), Point("twice", Toy)]
+    monkeypatch.setattr(hypervisors, "entry_points", lambda group: points)
+    assert hypervisor_names() == ("native", "xen", "broken", "toy", "twice")
+    assert hypervisor("toy").patch(0, 0, b"", 0, PatchContext()) is None
+    with pytest.raises(PvfastError, match="no subclass"):
+        hypervisor("broken")
+    with pytest.raises(PvfastError, match="2 packages bring"):
+        hypervisor("twice")
+
+
+def test_unknown_hypervisor_names_the_known_ones():
+    assert importlib.metadata.entry_points(group=hypervisors.ENTRY_POINT_GROUP) is not None
+    with pytest.raises(PvfastError, match="no hypervisor 'vmi': choose one of native, xen"):
+        hypervisor("vmi")
