@@ -1,0 +1,11 @@
+"""The built-in guest kernel: a small real one, assembled when first used.
+
+`build` makes the image. Read ``head.S``, ``main.S``, ``entry.S`` and ``bench.S`` first; each names the next.
+"""
+
+from pvfast.guest.benchmarks import Benchmark
+from pvfast.guest.build import SOURCES, build, source_texts
+from pvfast.guest.image import GuestImage
+from pvfast.guest.notes import XenNotes
+
+__all__ = ["SOURCES", "Benchmark", "GuestImage", "XenNotes", "build", "source_texts"]

@@ -1,0 +1,95 @@
+"""What the loops of ``bench.S`` measure: one row per benchmark, addresses filled in when the image is built.
+
+A loop runs ``bench_<name>`` .. ``bench_done``, and executes its sites once per iteration. What the loop
+itself costs is its `baseline`, the same loop without the site. Next: ``build.py``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """One loop.
+
+    Attributes
+    ----------
+    name : str
+        ``bench_<name>`` is its label.
+    title : str
+        For people.
+    operations : tuple of str
+        The members of ``paravirt_ops`` that one iteration uses, in order.
+    sites : tuple of str
+        Labels of the patch sites that one iteration executes, in order; empty for a baseline.
+    baseline : str
+        Name of the loop whose counts are to be subtracted; empty for a baseline.
+    ring : int
+        3 when the loop itself is user code.
+    needs_sep : bool
+        Whether it needs sysenter: where CPUID does not show SEP to the kernel the loop ends at once and
+        leaves ``-ENOSYS`` in ``exit_status``.
+    address : int
+        Linear address of the label.
+    """
+
+    name: str
+    title: str
+    operations: tuple[str, ...] = ()
+    sites: tuple[str, ...] = ()
+    baseline: str = ""
+    ring: int = 0
+    needs_sep: bool = False
+    address: int = 0
+
+    @property
+    def label(self) -> str:
+        """Its label in the image."""
+        return f"bench_{self.name}"
+
+
+_SYSENTER_OPERATIONS = ("irq_enable", "irq_disable", "irq_enable_sysexit")
+_SYSENTER_SITES = ("site_sysenter_enable", "site_sysenter_disable", "site_irq_enable_sysexit")
+
+ROWS = (
+    Benchmark("empty", "the loop alone"),
+    Benchmark("empty_iret", "the loop and the stores of an interrupt frame"),
+    Benchmark("irq_disable", "local_irq_disable (C)", ("irq_disable",), ("site_irq_disable",), "empty"),
+    Benchmark("irq_enable", "local_irq_enable (C)", ("irq_enable",), ("site_irq_enable",), "empty"),
+    Benchmark("save_fl", "local_save_flags (C)", ("save_fl",), ("site_save_fl",), "empty"),
+    Benchmark("restore_fl", "local_irq_restore (C)", ("restore_fl",), ("site_restore_fl",), "empty"),
+    Benchmark("irq_save", "local_irq_save (C)", ("save_fl", "irq_disable"), ("site_irq_save",), "empty"),
+    Benchmark("irq_save_restore", "local_irq_save and local_irq_restore (C)",
+              ("save_fl", "irq_disable", "restore_fl"),
+              ("site_irq_save_restore_save", "site_irq_save_restore_restore"), "empty"),
+    Benchmark("asm_irq_disable", "DISABLE_INTERRUPTS (entry code)", ("irq_disable",),
+              ("site_asm_irq_disable",), "empty"),
+    Benchmark("asm_irq_enable", "ENABLE_INTERRUPTS (entry code)", ("irq_enable",),
+              ("site_asm_irq_enable",), "empty"),
+    Benchmark("iret", "INTERRUPT_RETURN within the kernel", ("iret",), ("site_iret",), "empty_iret"),
+    Benchmark("irq_enable_sysexit", "ENABLE_INTERRUPTS_SYSEXIT, with the sysenter that precedes it",
+              _SYSENTER_OPERATIONS, _SYSENTER_SITES, "empty", 3, True),
+    Benchmark("null_syscall_int80", "getppid by int $0x80", ("irq_disable", "iret"),
+              ("site_syscall_exit", "site_interrupt_return"), "empty", 3),
+    Benchmark("null_syscall_sysenter", "getppid by sysenter", _SYSENTER_OPERATIONS, _SYSENTER_SITES, "empty",
+              3, True),
+)
+
+
+def located(labels: Mapping[str, int]) -> Mapping[str, Benchmark]:
+    """Fill in the addresses.
+
+    Parameters
+    ----------
+    labels : mapping of str to int
+        Of the assembled image.
+
+    Returns
+    -------
+    mapping of str to Benchmark
+        By name, in the order of `ROWS`.
+    """
+    return MappingProxyType({
+        row.name: replace(row, address=labels[row.label]) for row in ROWS
+    })

@@ -1,0 +1,131 @@
+"""Assembling the guest kernel: the ``.S`` files and the prelude go in, a `GuestImage` comes out.
+
+The sections follow each other from linear 0xC0100000 as a linker script would have them; the user program is
+linked for its own page and copied into the image. Next: ``image.py``, the result; ``head.S``, the first
+instructions.
+"""
+
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+
+from pvfast.assembly import Assembler, Program
+from pvfast.errors import ImageError
+from pvfast.guest.benchmarks import located
+from pvfast.guest.image import GuestImage
+from pvfast.guest.notes import parse_notes
+from pvfast.guest.prelude import LOAD_PHYSICAL, PAGE_OFFSET, USER_TEXT, macros, operations_table, symbols
+from pvfast.paravirt.operations import era as paravirt_era
+from pvfast.paravirt.probing import PROBE_SECTION
+from pvfast.paravirt.sites import unpack_records
+
+#: Link order; it is the order of the probes too, so paravirt.S, with the last resort, is last.
+SOURCES = (
+    "constants.S", "head.S", "main.S", "traps.S", "entry.S", "syscalls.S", "bench.S", "user.S",
+    "native_cpu.S", "native_memory.S", "native_irq.S",
+    "xen_head.S", "xen_irq.S", "xen_memory.S", "xen_events.S",
+    "percpu.S", "paravirt.S",
+)
+
+_TEXT = ".text"
+_USER = ".user.text"
+_PAGE_BYTES = 4096
+
+#: Sections of the kernel in memory order; the first has an address, the others follow.
+_KERNEL_SECTIONS = (
+    _TEXT, ".rodata", "__ex_table", ".note.Xen", PROBE_SECTION, ".parainstructions", ".data", ".data.page",
+    ".data.init_task",
+)
+_PER_CPU = "per_cpu__"
+
+
+def source_texts(era: str = "2.6.20") -> list[tuple[str, str]]:
+    """Every text that is assembled, in link order.
+
+    Parameters
+    ----------
+    era : str, optional
+        A kernel release that `pvfast.paravirt.operations.era` knows.
+
+    Returns
+    -------
+    list of (str, str)
+        File name and contents; the first and the last are generated.
+
+    Examples
+    --------
+    >>> [name for name, _ in source_texts()][:3]
+    ['prelude', 'constants.S', 'head.S']
+    """
+    here = files("pvfast.guest")
+    texts = [(name, here.joinpath(name).read_text(encoding="utf-8")) for name in SOURCES]
+    return [("prelude", macros()), *texts, ("paravirt_ops", operations_table(paravirt_era(era)))]
+
+
+@cache
+def build(era: str = "2.6.20") -> GuestImage:
+    """Assemble the guest kernel; the result is cached.
+
+    Parameters
+    ----------
+    era : str, optional
+        Which release's ``paravirt_ops`` it has.
+
+    Returns
+    -------
+    GuestImage
+
+    Raises
+    ------
+    PvfastError
+        The era is not known, or a source is wrong.
+
+    Examples
+    --------
+    >>> image = build()
+    >>> hex(image.labels["paravirt_ops"]) == hex(image.pointers["irq_disable"] - 104)
+    True
+    >>> build() is image
+    True
+    """
+    layout = paravirt_era(era)
+    assembler = Assembler(symbols(layout))
+    for name, text in source_texts(era):
+        assembler.add(text, name)
+    linear = PAGE_OFFSET + LOAD_PHYSICAL
+    program = assembler.link({
+        _TEXT: linear, **dict.fromkeys(_KERNEL_SECTIONS[1:]), _USER: USER_TEXT,
+    })
+    text = program.sections[_TEXT]
+    sites = unpack_records(program.sections[".parainstructions"].code, text.address, text.end)
+    labels = program.labels
+    percpu = labels["boot_pda"]
+    return GuestImage(
+        era=layout,
+        code=_image(program, linear),
+        physical=LOAD_PHYSICAL,
+        linear=linear,
+        labels=labels,
+        sections=program.sections,
+        sites=tuple(sites),
+        benchmarks=located(labels),
+        symbols=MappingProxyType({
+            name.removeprefix(_PER_CPU): address - percpu
+            for name, address in labels.items() if name.startswith(_PER_CPU)
+        }),
+        notes=parse_notes(program.sections[".note.Xen"].code),
+    )
+
+
+def _image(program: Program, linear: int) -> bytes:
+    end = max(program.sections[name].end for name in _KERNEL_SECTIONS)
+    code = bytearray(end - linear)
+    for name in _KERNEL_SECTIONS:
+        section = program.sections[name]
+        code[section.address - linear:section.end - linear] = section.code
+    user = program.sections[_USER].code
+    if len(user) > _PAGE_BYTES:
+        raise ImageError(f"the user program has {len(user)} bytes: it must fit its page")
+    page = program.labels["user_text_page"] - linear
+    code[page:page + len(user)] = user
+    return bytes(code)

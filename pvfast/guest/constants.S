@@ -1,0 +1,146 @@
+/*
+ * Numbers that every other file of the guest kernel uses; no code.
+ *
+ * What is not here comes from Python (prelude.py): PAGE_OFFSET and USER_TEXT, the offsets PARAVIRT_* of
+ * paravirt_ops, CLBR_*, the macros of the patch sites, and Xen's interface. The values are Linux 2.6.20's for i386 wherever that kernel has the thing at all.
+ * Next: head.S, the first instructions.
+ */
+
+/* Memory: pgtable.h, page.h, thread_info.h. */
+.equ PAGE_SIZE, 4096
+.equ PAGE_SHIFT, 12
+.equ PTRS_PER_TABLE, 1024
+.equ LOWMEM_TABLES, 4                   /* page tables made at boot: 16 MiB */
+.equ THREAD_SIZE, 8192
+
+.equ _PAGE_PRESENT, 0x001
+.equ _PAGE_RW, 0x002
+.equ _PAGE_USER, 0x004
+.equ _PAGE_ACCESSED, 0x020
+.equ _PAGE_DIRTY, 0x040
+.equ _PAGE_TABLE, 0x067                 /* present, writable, user, accessed, dirty */
+.equ __PAGE_KERNEL, 0x063               /* present, writable, accessed, dirty */
+.equ PAGE_READONLY, 0x025               /* present, user, accessed */
+.equ PAGE_SHARED, 0x067                 /* present, writable, user, accessed, dirty */
+
+/* Processor: cr0, EFLAGS, MSRs, CPUID function 1. */
+.equ X86_CR0_EM, 0x00000004
+.equ X86_CR0_PAGING, 0x80010000         /* PG, and WP so that the kernel too respects read-only pages */
+.equ X86_EFLAGS_RESERVED, 0x002
+.equ X86_EFLAGS_IF, 0x200
+.equ MSR_IA32_SYSENTER_CS, 0x174
+.equ MSR_IA32_SYSENTER_ESP, 0x175
+.equ MSR_IA32_SYSENTER_EIP, 0x176
+.equ X86_FEATURE_SEP, 11
+.equ X86_FEATURE_APIC, 9
+
+/* Global descriptor table: segment.h. SYSEXIT demands the order kernel CS, kernel DS, user CS, user DS. */
+.equ GDT_ENTRIES, 32
+.equ GDT_ENTRY_TLS_MIN, 6
+.equ GDT_ENTRY_TSS, 16
+.equ GDT_ENTRY_LDT, 17
+.equ GDT_ENTRY_PDA, 27
+.equ __KERNEL_CS, 0x60
+.equ __KERNEL_DS, 0x68
+.equ __USER_CS, 0x73
+.equ __USER_DS, 0x7b
+.equ __KERNEL_PDA, GDT_ENTRY_PDA * 8    /* %gs in the kernel: the per-CPU area */
+.equ SEGMENT_RPL_MASK, 3
+.equ USER_RPL, 3
+
+/* Descriptor words: the high one has type and rights in bits 8-15. */
+.equ DESCRIPTOR_DATA_4G, 0x00cf9200     /* writable data, 4 GiB limit; Xen raises the DPL */
+.equ DESCRIPTOR_DATA_DPL1, 0x00cfb200
+.equ DESCRIPTOR_TSS, 0x00008900         /* available 32-bit TSS */
+.equ DESCRIPTOR_LDT, 0x00008200
+.equ GATE_INTERRUPT, 0x8e00             /* present, DPL 0, clears IF */
+.equ GATE_TRAP, 0x8f00                  /* present, DPL 0, leaves IF */
+.equ GATE_SYSTEM, 0xef00                /* present, DPL 3, leaves IF */
+
+/* Vectors. */
+.equ IDT_ENTRIES, 256
+.equ EXCEPTIONS, 20
+.equ VECTOR_NM, 7
+.equ VECTOR_GP, 13
+.equ VECTOR_PF, 14
+.equ FIRST_EXTERNAL_VECTOR, 0x20
+.equ TIMER_VECTOR, 0x20
+.equ EXTERNAL_VECTORS, 16               /* both 8259A */
+.equ SYSCALL_VECTOR, 0x80
+
+/* struct pt_regs: what SAVE_ALL leaves on the stack. */
+.equ PT_EBX, 0
+.equ PT_ECX, 4
+.equ PT_EDX, 8
+.equ PT_ESI, 12
+.equ PT_EDI, 16
+.equ PT_EBP, 20
+.equ PT_EAX, 24
+.equ PT_DS, 28
+.equ PT_ES, 32
+.equ PT_GS, 36
+.equ PT_ORIG_EAX, 40
+.equ PT_EIP, 44
+.equ PT_CS, 48
+.equ PT_EFLAGS, 52
+.equ PT_OLDESP, 56
+.equ PT_OLDSS, 60
+
+/* struct thread_info, at the low end of the kernel stack. */
+.equ TI_task, 0
+.equ TI_exec_domain, 4
+.equ TI_flags, 8
+.equ TI_status, 12
+.equ TI_cpu, 16
+.equ TI_preempt_count, 20
+
+/* struct task_struct, as much as there is of it, with its thread_struct. */
+.equ TASK_tgid, 0
+.equ TASK_real_parent, 4
+.equ TASK_thread, 8
+.equ THREAD_tls_array, 0
+.equ THREAD_esp0, 24
+.equ THREAD_sysenter_cs, 28
+
+/* struct tss_struct. */
+.equ TSS_BYTES, 104
+.equ TSS_esp0, 4
+.equ TSS_ss0, 8
+.equ TSS_ss1, 16                        /* holds what MSR_IA32_SYSENTER_CS holds, to spare the wrmsr */
+.equ TSS_io_bitmap_base, 102
+
+/* struct i386_pda, the per-CPU data; percpu.S lays it out. */
+.equ PDA_pcurrent, 8
+
+/* The user program: its own pages, its own page table. */
+.equ USER_STACK, USER_TEXT + PAGE_SIZE
+.equ USER_STACK_TOP, USER_STACK + PAGE_SIZE
+.equ PGDIR_SHIFT, 22
+.equ USER_TEXT_INDEX, (USER_TEXT >> PAGE_SHIFT) & (PTRS_PER_TABLE - 1)
+.equ USER_STACK_INDEX, (USER_STACK >> PAGE_SHIFT) & (PTRS_PER_TABLE - 1)
+
+.equ __NR_exit, 1
+.equ __NR_getppid, 64
+.equ NR_syscalls, 65
+.equ EFAULT, 14
+.equ EINVAL, 22
+.equ ENOSYS, 38
+
+/* Ports of the PC. */
+.equ PIC1_CMD, 0x20
+.equ PIC1_DATA, 0x21
+.equ PIC2_CMD, 0xa0
+.equ PIC2_DATA, 0xa1
+.equ PIC_EOI, 0x20
+.equ RTC_INDEX, 0x70
+.equ RTC_DATA, 0x71
+.equ IO_DELAY_PORT, 0x80
+.equ COM1_DATA, 0x3f8
+.equ COM1_STATUS, 0x3fd
+.equ COM1_READY, 0x20
+.equ COM1_TRIES, 100
+.equ APIC_BASE, 0xffffd000              /* a fixmap address; this kernel maps no local APIC there */
+
+.macro paravirt_call operation
+	call *paravirt_ops + PARAVIRT_\operation
+.endm

@@ -1,0 +1,152 @@
+/*
+ * start_kernel: the boot order, in assembly what Linux says in C.
+ *
+ * Enters: from head.S (bare hardware) or from a successful probe (xen_head.S), in the linear address space.
+ * Everything that touches the machine goes through paravirt_ops, so this file is the same on both.
+ * Leaves: the label boot_done, an idle loop with interrupts enabled. A host stops there, and starts a
+ * benchmark (bench.S) or injects an interrupt from there.
+ * Next: traps.S (gates), entry.S (what the gates lead to).
+ */
+
+.text
+
+start_kernel:
+	cld
+	movl $(init_thread_union + THREAD_SIZE), %esp
+	paravirt_call arch_setup
+	paravirt_call memory_setup
+	movl %eax, memory_map_name
+	call map_user_program
+	call cpu_init
+	call trap_init
+	paravirt_call init_IRQ
+	paravirt_call time_init
+	raw_local_irq_enable
+	paravirt_call banner
+
+boot_done:
+	paravirt_call safe_halt
+	jmp boot_done
+
+/*
+ * This processor's own descriptors: the per-CPU segment, which every entry into the kernel loads into %gs,
+ * and the task-state segment, which says where the kernel's stack is when user code is interrupted.
+ */
+cpu_init:
+	movl $boot_pda, %ecx
+	movl $DESCRIPTOR_DATA_4G, %edx
+	movl $GDT_ENTRY_PDA, %eax
+	movl $0x0000ffff, %ebx
+	call write_segment
+	movl $init_tss, %ecx
+	movl $DESCRIPTOR_TSS, %edx
+	movl $GDT_ENTRY_TSS, %eax
+	movl $(TSS_BYTES - 1), %ebx
+	call write_segment
+
+	movl $cpu_gdt_descr, %eax
+	paravirt_call load_gdt
+	movl $__KERNEL_PDA, %eax
+	movl %eax, %gs
+
+	paravirt_call load_tr_desc
+	movl $init_tss, %eax
+	movl $(init_task + TASK_thread), %edx
+	paravirt_call load_esp0
+	xorl %eax, %eax
+	xorl %edx, %edx
+	paravirt_call set_ldt
+
+/* The second way into the kernel, where the processor has it and the hypervisor does not hide it. */
+enable_sep_cpu:
+	subl $16, %esp                  /* eax, ebx, ecx, edx of CPUID */
+	movl $1, (%esp)
+	movl $0, 8(%esp)
+	movl %esp, %eax
+	leal 4(%esp), %edx
+	leal 8(%esp), %ecx
+	leal 12(%esp), %ebx
+	pushl %ebx
+	paravirt_call cpuid
+	addl $4, %esp
+	movl 12(%esp), %eax
+	movl %eax, boot_cpu_capability
+	addl $16, %esp
+	btl $X86_FEATURE_SEP, %eax
+	jnc 1f
+
+	movl $__KERNEL_CS, %edx
+	xorl %ecx, %ecx
+	movl $MSR_IA32_SYSENTER_CS, %eax
+	paravirt_call write_msr
+	movl $init_tss, %edx            /* sysenter_entry finds esp0 there */
+	xorl %ecx, %ecx
+	movl $MSR_IA32_SYSENTER_ESP, %eax
+	paravirt_call write_msr
+	movl $sysenter_entry, %edx
+	xorl %ecx, %ecx
+	movl $MSR_IA32_SYSENTER_EIP, %eax
+	paravirt_call write_msr
+	movl $1, sysenter_enabled
+1:	ret
+
+/* GDT entry EAX becomes a segment with base ECX, limit EBX and rights EDX (bits of the high word). */
+write_segment:
+	movl %ecx, %esi
+	shll $16, %esi
+	orl %ebx, %esi                  /* low word: limit 15-0, base 15-0 */
+	movl %ecx, %edi
+	andl $0xff000000, %edi
+	orl %edi, %edx
+	shrl $16, %ecx
+	andl $0x000000ff, %ecx
+	orl %ecx, %edx                  /* high word: base 31-24, rights, base 23-16 */
+	pushl %edx                      /* the fourth argument */
+	movl %esi, %ecx
+	movl %eax, %edx
+	movl $cpu_gdt_table, %eax
+	paravirt_call write_gdt_entry
+	addl $4, %esp
+	ret
+
+/* The user program's text and stack, through the page-table operations. */
+map_user_program:
+	movl $(user_pg_table + USER_TEXT_INDEX * 4), %eax
+	movl $(user_text_page - PAGE_OFFSET + PAGE_READONLY), %edx
+	paravirt_call set_pte
+	movl $(user_pg_table + USER_STACK_INDEX * 4), %eax
+	movl $(user_stack_page - PAGE_OFFSET + PAGE_SHARED), %edx
+	paravirt_call set_pte
+	movl init_mm_pgd, %eax
+	addl $((USER_TEXT >> PGDIR_SHIFT) * 4), %eax
+	movl $(user_pg_table - PAGE_OFFSET + _PAGE_TABLE), %edx
+	paravirt_call set_pmd
+	ret
+
+/* Print the zero-terminated string at EAX on whatever the hypervisor has for a console. */
+printk:
+	pushl %edi
+	movl %eax, %edi
+	xorl %eax, %eax
+	movl $-1, %ecx
+	repne scasb
+	movl $-2, %edx
+	subl %ecx, %edx                 /* length */
+	movl %edi, %eax
+	subl %edx, %eax
+	decl %eax
+	popl %edi
+	jmp *console_write
+
+.pushsection .data
+memory_map_name:
+	.long 0                         /* what memory_setup answered */
+boot_cpu_capability:
+	.long 0                         /* CPUID function 1, EDX, as the cpuid operation shows it */
+sysenter_enabled:
+	.long 0
+init_mm_pgd:
+	.long swapper_pg_dir            /* a hypervisor that brings its own page tables changes it */
+console_write:
+	.long serial_write              /* (EAX: text, EDX: length) */
+.popsection

@@ -1,0 +1,166 @@
+/*
+ * Bare hardware, platform part: interrupt controllers, clocks, console, and the patch function.
+ *
+ * Enters and leaves as native_cpu.S says. The ports are those of a PC; where a machine has no such device,
+ * a write goes nowhere and a read gives all ones, and the kernel boots all the same.
+ * Next: paravirt.S, the table; xen_head.S, the other way to fill it.
+ */
+
+.text
+
+/* (EAX: type, EDX: clobbers, ECX: instructions, stack: length). The patcher is outside: leave all as it is. */
+native_patch:
+	movl 4(%esp), %eax
+	ret
+
+native_arch_setup:
+	ret
+
+native_memory_setup:
+	movl $machine_name, %eax
+	ret
+
+/*
+ * Gates for the sixteen lines, and the 8259A pair moved away from the exceptions. All lines stay masked: a
+ * benchmark must not be interrupted. A host that wants ticks unmasks line 0, or injects the vector.
+ */
+native_init_IRQ:
+	pushl %ebx
+	movl $TIMER_VECTOR, %ebx
+	movl $timer_interrupt, %edx
+	movl $GATE_INTERRUPT, %ecx
+	call set_gate
+1:	incl %ebx
+	movl $unexpected_interrupt, %edx
+	movl $GATE_INTERRUPT, %ecx
+	call set_gate
+	cmpl $(FIRST_EXTERNAL_VECTOR + EXTERNAL_VECTORS - 1), %ebx
+	jb 1b
+	popl %ebx
+
+	movb $0xff, %al                 /* OCW1: mask everything */
+	outb %al, $PIC1_DATA
+	outb %al, $PIC2_DATA
+	movb $0x11, %al                 /* ICW1: cascade, ICW4 follows */
+	outb %al, $PIC1_CMD
+	outb %al, $PIC2_CMD
+	movb $FIRST_EXTERNAL_VECTOR, %al
+	outb %al, $PIC1_DATA            /* ICW2: vectors */
+	movb $(FIRST_EXTERNAL_VECTOR + 8), %al
+	outb %al, $PIC2_DATA
+	movb $0x04, %al                 /* ICW3: the slave is on line 2 */
+	outb %al, $PIC1_DATA
+	movb $0x02, %al
+	outb %al, $PIC2_DATA
+	movb $0x01, %al                 /* ICW4: 8086 mode, explicit end of interrupt */
+	outb %al, $PIC1_DATA
+	outb %al, $PIC2_DATA
+	movb $0xff, %al
+	outb %al, $PIC1_DATA
+	outb %al, $PIC2_DATA
+	ret
+
+/* The interval timer is left alone; see native_init_IRQ. */
+native_time_init:
+	ret
+
+native_banner:
+	movl $banner_text, %eax
+	call printk
+	movl paravirt_ops + PARAVIRT_name, %eax
+	call printk
+	movl $newline, %eax
+	jmp printk
+
+/* Seconds since midnight, as the clock chip tells it; the date does not matter here. */
+native_get_wallclock:
+	pushl %ebx
+	movl $4, %eax                   /* hours */
+	call rtc_read
+	imull $60, %eax, %ebx
+	movl $2, %eax                   /* minutes */
+	call rtc_read
+	addl %eax, %ebx
+	imull $60, %ebx, %ebx
+	xorl %eax, %eax                 /* seconds */
+	call rtc_read
+	addl %ebx, %eax
+	popl %ebx
+	ret
+
+/* EAX: register; answers its value, which the chip holds as two decimal digits. */
+rtc_read:
+	outb %al, $RTC_INDEX
+	inb $RTC_DATA, %al
+	movzbl %al, %eax
+	movl %eax, %edx
+	andl $15, %edx
+	shrl $4, %eax
+	imull $10, %eax, %eax
+	addl %edx, %eax
+	ret
+
+/* The clock chip is nobody's to set: -EINVAL. */
+native_set_wallclock:
+	movl $-EINVAL, %eax
+	ret
+
+native_io_delay:
+	outb %al, $IO_DELAY_PORT
+	ret
+
+/* (EAX: loops) */
+native_const_udelay:
+	testl %eax, %eax
+	jz 2f
+1:	decl %eax
+	jnz 1b
+2:	ret
+
+/* (EAX: register, EDX: value) */
+native_apic_write:
+	movl %edx, APIC_BASE(%eax)
+	ret
+
+native_apic_write_atomic:
+	xchgl %edx, APIC_BASE(%eax)
+	ret
+
+native_apic_read:
+	movl APIC_BASE(%eax), %eax
+	ret
+
+/* (EAX: text, EDX: length), to the first serial port. Without one, every wait ends at once. */
+serial_write:
+	pushl %esi
+	pushl %ebx
+	movl %eax, %esi
+	movl %edx, %ebx
+1:	decl %ebx
+	js 4f
+	movl $COM1_TRIES, %ecx
+	movl $COM1_STATUS, %edx
+2:	inb %dx, %al
+	testb $COM1_READY, %al
+	jnz 3f
+	decl %ecx
+	jnz 2b
+3:	movl $COM1_DATA, %edx
+	movb (%esi), %al
+	incl %esi
+	outb %al, %dx
+	jmp 1b
+4:	popl %ebx
+	popl %esi
+	ret
+
+.pushsection .rodata
+machine_name:
+	.asciz "PC"
+banner_text:
+	.asciz "Booting paravirtualized kernel on "
+bare_hardware:
+	.asciz "bare hardware"
+newline:
+	.asciz "\n"
+.popsection

@@ -1,0 +1,110 @@
+/*
+ * Bare hardware, memory part: descriptor tables, page tables, TLB.
+ *
+ * Enters and leaves as native_cpu.S says. Without PAE an entry is one word, so a store is all there is.
+ * Next: native_irq.S.
+ */
+
+.text
+
+native_load_tr_desc:
+	movl $(GDT_ENTRY_TSS * 8), %eax
+	ltr %ax
+	ret
+
+native_load_gdt:
+	lgdt (%eax)
+	ret
+
+native_load_idt:
+	lidt (%eax)
+	ret
+
+native_store_gdt:
+	sgdt (%eax)
+	ret
+
+native_store_idt:
+	sidt (%eax)
+	ret
+
+/* (EAX: address, EDX: entries). No entries, no LDT: the null selector. */
+native_set_ldt:
+	testl %edx, %edx
+	jnz 1f
+	xorl %eax, %eax
+	lldt %ax
+	ret
+1:	leal -1(,%edx,8), %ecx          /* limit */
+	movl %eax, %edx
+	shll $16, %edx
+	movw %cx, %dx
+	movl %edx, cpu_gdt_table + GDT_ENTRY_LDT * 8
+	movl %eax, %edx
+	andl $0xff000000, %edx
+	shrl $16, %eax
+	andl $0x000000ff, %eax
+	orl %edx, %eax
+	orl $DESCRIPTOR_LDT, %eax
+	movl %eax, cpu_gdt_table + GDT_ENTRY_LDT * 8 + 4
+	movl $(GDT_ENTRY_LDT * 8), %eax
+	lldt %ax
+	ret
+
+native_store_tr:
+	xorl %eax, %eax
+	str %ax
+	ret
+
+/* (EAX: thread, EDX: cpu). Three descriptors of eight bytes. */
+native_load_tls:
+	pushl %esi
+	pushl %edi
+	leal THREAD_tls_array(%eax), %esi
+	movl $(cpu_gdt_table + GDT_ENTRY_TLS_MIN * 8), %edi
+	movl $6, %ecx
+	rep movsl
+	popl %edi
+	popl %esi
+	ret
+
+/* (EAX: table, EDX: entry, ECX: low word, stack: high word) */
+native_write_ldt_entry:
+native_write_gdt_entry:
+native_write_idt_entry:
+	movl %ecx, (%eax,%edx,8)
+	movl 4(%esp), %ecx
+	movl %ecx, 4(%eax,%edx,8)
+	ret
+
+native_flush_tlb_user:
+	movl %cr3, %eax
+	movl %eax, %cr3
+	ret
+
+/* No page is global in this kernel, so this too is a reload. */
+native_flush_tlb_kernel:
+	movl %cr3, %eax
+	movl %eax, %cr3
+	ret
+
+native_flush_tlb_single:
+	invlpg (%eax)
+	ret
+
+/* (EAX: entry, EDX: value) */
+native_set_pte:
+native_set_pmd:
+	movl %edx, (%eax)
+	ret
+
+/* (EAX: mm, EDX: address, ECX: entry, stack: value) */
+native_set_pte_at:
+	movl 4(%esp), %eax
+	movl %eax, (%ecx)
+	ret
+
+/* For hypervisors that keep a shadow. */
+native_pte_update:
+native_pte_update_defer:
+	ret

@@ -1,0 +1,108 @@
+/*
+ * Xen, interrupt part: masking events, waiting for them, leaving the kernel.
+ *
+ * Enters and leaves as native_cpu.S says. Events are masked by a byte in vcpu_info instead of EFLAGS.IF, with
+ * the opposite sense. The bodies of irq_disable, in three forms, are in pvfast/paravirt/hypervisors/xen.py
+ * and arrive here as the macros xen_irq_disable_form_*. All of these leave EAX alone unless it is their
+ * result: an assembly site does not save it.
+ * Next: xen_memory.S.
+ */
+
+.text
+
+/* %edx = current_thread_info(), and preemption off: between finding vcpu_info and using it we must not move. */
+.macro preempt_disable
+	movl $-THREAD_SIZE, %edx
+	andl %esp, %edx
+	incl TI_preempt_count(%edx)
+.endm
+
+.macro preempt_enable_no_resched
+	decl TI_preempt_count(%edx)
+.endm
+
+xen_irq_disable_shared:
+	xen_irq_disable_form_smp_processor_id
+	ret
+
+xen_irq_disable:
+xen_irq_disable_percpu:
+	xen_irq_disable_form_per_cpu
+	ret
+
+/* For a direct call where inlining is not wanted; it needs vcpu_info in the per-CPU area. */
+xen_irq_disable_direct:
+	xen_irq_disable_form_inline
+	ret
+
+/* Unmask first and look after: an event that arrives in between is delivered by Xen itself. */
+xen_irq_enable:
+	preempt_disable
+	movl %gs:xen_vcpu, %ecx
+	movb $0, VCPU_EVTCHN_UPCALL_MASK(%ecx)
+	preempt_enable_no_resched
+	testb $0xff, VCPU_EVTCHN_UPCALL_PENDING(%ecx)
+	jnz xen_force_evtchn_callback
+	ret
+
+xen_save_fl:
+	preempt_disable
+	movl %gs:xen_vcpu, %ecx
+	xorl %eax, %eax
+	cmpb $0, VCPU_EVTCHN_UPCALL_MASK(%ecx)
+	sete %ah
+	addb %ah, %ah                   /* X86_EFLAGS_IF is bit 1 of the second byte */
+	preempt_enable_no_resched
+	ret
+
+/* (EAX: flags) */
+xen_restore_fl:
+	preempt_disable
+	movl %gs:xen_vcpu, %ecx
+	testb $(X86_EFLAGS_IF >> 8), %ah
+	sete VCPU_EVTCHN_UPCALL_MASK(%ecx)
+	preempt_enable_no_resched
+	cmpw $PENDING_UNMASKED, VCPU_EVTCHN_UPCALL_PENDING(%ecx)
+	je xen_force_evtchn_callback
+	ret
+
+/* Any hypercall makes Xen deliver what is pending; asking for its version does nothing else. */
+xen_force_evtchn_callback:
+	pushl %eax
+	pushl %ebx
+	xorl %ebx, %ebx                 /* XENVER_version */
+	xorl %ecx, %ecx
+	hypercall xen_version
+	popl %ebx
+	popl %eax
+	ret
+
+/* Blocking unmasks events, as STI does before HLT. */
+xen_safe_halt:
+	pushl %ebx
+	movl $SCHEDOP_block, %ebx
+	xorl %ecx, %ecx
+	hypercall sched_op
+	popl %ebx
+	ret
+
+/* With events masked nothing could wake us: give the CPU back for good. */
+xen_halt:
+	movl %gs:xen_vcpu, %eax
+	cmpb $0, VCPU_EVTCHN_UPCALL_MASK(%eax)
+	je xen_safe_halt
+	pushl %ebx
+	movl $VCPUOP_down, %ebx
+	xorl %ecx, %ecx
+	xorl %edx, %edx
+	hypercall vcpu_op
+	popl %ebx
+	ret
+
+/* The frame is the processor's; Xen takes the event mask from its IF and looks for pending events. */
+xen_iret:
+	jmp hypercall_page + __HYPERVISOR_iret * HYPERCALL_ENTRY_BYTES
+
+/* Nobody can get here: the cpuid operation hides SEP. */
+xen_irq_enable_sysexit:
+	ud2
