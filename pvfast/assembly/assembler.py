@@ -122,7 +122,9 @@ class Assembler:
             raise AssemblyError(f"no address for section {', '.join(missing)}: name it in the layout")
         present = {name: address for name, address in layout.items() if name in used}
         placed = Layout(self._source, present)
-        sections = {name: AssembledSection(name, placed.bases[name], placed.section_code(name)) for name in present}
+        sections = {
+            name: AssembledSection(name, placed.bases[name], placed.section_code(name)) for name in present
+        }
         _check_overlap(sections)
         labels = {name: address for name, address in placed.labels.items() if not name.startswith(".L")}
         return Program(MappingProxyType(sections), MappingProxyType(labels))

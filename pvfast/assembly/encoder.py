@@ -51,6 +51,14 @@ _ALIASES = {
         for stem in ("set", "cmov") for names in _CONDITIONS for alias in names[1:]
     },
 }
+#: The only text that keystone gets to see: it can hang for ever on text that is not well formed.
+_MNEMONIC = re.compile(r"[a-z][a-z0-9]*")
+_HEX = r"-?0x[0-9a-f]+"
+_ANY_REGISTER = r"%(?:st\([0-7]\)|[a-z][a-z0-9]*)"
+_OPERAND = re.compile(
+    rf"\${_HEX}|\*?{_ANY_REGISTER}"
+    rf"|\*?(?:%[c-gs]s:)?(?:{_HEX}|(?:{_HEX})?\((?:%[a-z]+)?(?:,%[a-z]+(?:,[1248])?)?\))"
+)
 _REGISTER = re.compile(r"%\w+")
 _NUMBER = re.compile(r"-?0x[0-9a-f]+|(?<![\w%])-?\d+")
 _IMMEDIATE = re.compile(r"\$(-?0x[0-9a-f]+|-?\d+)")
@@ -102,6 +110,12 @@ def encode(mnemonic: str, operands: tuple[str, ...] = ()) -> bytes:
     """
     if mnemonic.startswith("nop") and operands:
         raise ValueError(_WIDE_NOP)
+    operands = tuple(operand.replace(" ", "") for operand in operands)
+    for operand in operands:
+        if not _OPERAND.fullmatch(operand) or operand.endswith("()"):
+            raise ValueError(f"{operand or 'nothing'} is no operand")
+    if not _MNEMONIC.fullmatch(mnemonic):
+        raise ValueError(f"{mnemonic} is no mnemonic")
     text = f"{mnemonic} {', '.join(operands)}".strip()
     code = _keystone(text)
     decoded = disassemble(code)

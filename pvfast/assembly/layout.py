@@ -13,9 +13,12 @@ from pvfast.assembly.expressions import Expression
 from pvfast.assembly.nops import nops
 from pvfast.assembly.source import PREFIXES, Source
 from pvfast.assembly.statements import Align, Data, Instruction, Label, Line, Operand, Section, Space
+from pvfast.errors import AssemblyError
 
 _ADDRESS_BITS = 32
 _ADDRESS_MASK = (1 << _ADDRESS_BITS) - 1
+
+_SECTION_BYTES_MAX = 1 << 28
 
 #: Stand-ins for label-dependent values: numbers that no operand is likely to hold, found again in the bytes.
 _STAND_INS = (0x5A3C961E, 0x69C3A51D)
@@ -63,11 +66,12 @@ class Layout:
     def __init__(self, source: Source, addresses: dict[str, int | None]) -> None:
         self._source = source
         self._addresses = addresses
+        self._bound_names = frozenset(bound for name in addresses for bound in _bounds(name))
         self._pieces = {name: self._encode(source.sections[name]) for name in addresses}
         self.labels: dict[str, int] = {}
         self.bases: dict[str, int] = {}
         self._boundary = {name: _boundary(self._pieces[name]) for name in addresses}
-        while self._place():
+        while self._place():    # ends: jumps only grow, and a .space sees only what stands before it
             pass
 
     def section_code(self, name: str) -> bytes:
@@ -148,7 +152,8 @@ class Layout:
             value = expression.value(self._source.constant)
         except KeyError:
             for name in expression.symbols:
-                if name not in self._source.labels and name not in self._source.constants:
+                known = (self._source.labels, self._source.constants, self._bound_names)
+                if not any(name in names for names in known):
                     raise ValueError(f"undefined symbol {name}") from None
             if len(pending) == len(_STAND_INS):
                 raise ValueError("more than two operands depend on labels") from None
@@ -188,15 +193,21 @@ class Layout:
                 else:
                     position += self._padding(piece, position)
             self._bound(name, position)
+            if not 0 <= self.bases[name] <= position <= _ADDRESS_MASK + 1:
+                raise AssemblyError(f"section {name} would take {self.bases[name]:#x}..{position:#x}: "
+                                    "it has to lie within 32-bit addresses")
+            if position - self.bases[name] > _SECTION_BYTES_MAX:
+                raise AssemblyError(f"section {name} would take {position - self.bases[name]} bytes: "
+                                    f"the limit is {_SECTION_BYTES_MAX}")
         grown = False
         for branch, address in branches:
             grown |= self._grow(branch, address)
         return grown or before != self.labels
 
     def _bound(self, name: str, end: int) -> None:
-        stem = "".join(character if character.isalnum() else "_" for character in name.lstrip("."))
-        self.labels[f"__start_{stem}"] = self.bases[name]
-        self.labels[f"__stop_{stem}"] = end
+        start, stop = _bounds(name)
+        self.labels[start] = self.bases[name]
+        self.labels[stop] = end
 
     def _grow(self, branch: _Branch, address: int) -> bool:
         if branch.is_long or branch.long is None:
@@ -259,6 +270,11 @@ class Layout:
         if not -128 <= distance <= 127:
             raise ValueError(f"the target is {distance} bytes away and this jump only has a short form")
         return piece.prefix + (piece.short or b"") + distance.to_bytes(1, "little", signed=True)
+
+
+def _bounds(section: str) -> tuple[str, str]:
+    stem = "".join(character if character.isalnum() else "_" for character in section.lstrip("."))
+    return f"__start_{stem}", f"__stop_{stem}"
 
 
 def _boundary(pieces: list[_Piece]) -> int:

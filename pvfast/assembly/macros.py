@@ -14,6 +14,8 @@ from pvfast.assembly.statements import Line
 NumberedLine = tuple[int, str]
 
 _DEPTH_MAX = 100
+_REPEAT_MAX = 1 << 16
+_LINES_MAX = 1 << 18
 _COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|/\*.*?\*/|(?:#|//)[^\n]*', re.DOTALL)
 _OPENERS = {".macro": ".endm", ".rept": ".endr", ".irp": ".endr", ".if": ".endif"}
 _CLOSERS = frozenset(_OPENERS.values())
@@ -81,6 +83,7 @@ class Expander:
         self._constant = constant
         self._macros: dict[str, tuple[list[tuple[str, str | None]], list[str]]] = {}
         self._count = 0
+        self._lines = 0
 
     def expand(self, lines: Iterable[NumberedLine], file: str, depth: int = 0) -> Iterator[NumberedLine]:
         """Yield plain lines; a line that a macro made carries the number of the line that called it."""
@@ -102,12 +105,14 @@ class Expander:
             body = _body(source, opener, line)
             try:
                 result = self._block(line, word, rest, body)
+                self._spend(len(result))
             except ValueError as reason:
                 raise line.error(str(reason)) from None
             yield from self.expand(result, file, depth + 1)
         elif word in self._macros:
             try:
                 content = self._call(word, rest)
+                self._spend(len(content))
             except ValueError as reason:
                 raise line.error(str(reason)) from None
             yield from self.expand(((number, made) for made in content), file, depth + 1)
@@ -119,7 +124,14 @@ class Expander:
         else:
             yield number, text
 
+    def _spend(self, lines: int) -> None:
+        self._lines += lines
+        if self._lines > _LINES_MAX:
+            raise ValueError(f"macros and repetitions make more than {_LINES_MAX} lines")
+
     def _block(self, line: Line, word: str, rest: str, body: list[NumberedLine]) -> list[NumberedLine]:
+        if word in (".macro", ".irp") and not rest:
+            raise ValueError(f"{word}: a name is missing")
         if word == ".macro":
             name, *parameters = re.split(r"[\s,]+", rest)
             pairs = [parameter.partition("=") for parameter in parameters if parameter]
@@ -127,7 +139,10 @@ class Expander:
                                   [text for _, text in body])
             return []
         if word == ".rept":
-            return body * parse(rest).value(self._value)
+            count = parse(rest).value(self._value)
+            if not 0 <= count <= _REPEAT_MAX:
+                raise ValueError(f"{count} repetitions are outside 0..{_REPEAT_MAX}")
+            return body * count
         if word == ".irp":
             name, *values = [argument for argument in re.split(r"[\s,]+", rest) if argument]
             return [(number, _substitute(text, {name: value})) for value in values for number, text in body]

@@ -33,6 +33,7 @@ _IGNORED = frozenset((
     ".att_syntax", ".arch", ".loc", ".cfi_startproc", ".cfi_endproc",
 ))
 _WIDTHS = {".byte": 1, ".word": 2, ".short": 2, ".value": 2, ".hword": 2, ".long": 4, ".int": 4, ".quad": 8}
+_NEED_ARGUMENT = frozenset((".balign", ".align", ".p2align", ".space", ".skip", ".zero", ".fill"))
 _LABEL = re.compile(rf"\s*({SYMBOL}|\d+):(?!:)\s*")
 _ASSIGNMENT = re.compile(rf"({SYMBOL})\s*=(?!=)\s*(.+)")
 _LOCAL = re.compile(r"(?<![\w.$'])(\d+)([bf])(?![\w.$])")
@@ -186,6 +187,8 @@ class Source:
                 value = self._expression(line, argument)
                 self._emit(Data(line, _WIDTHS[name], (value,)))
         elif handler := _DIRECTIVES.get(name):
+            if not arguments and name in _NEED_ARGUMENT:
+                raise ValueError(f"{name} needs an argument")
             handler(self, line, arguments)
         else:
             raise ValueError(f"unknown directive {name}")

@@ -1,11 +1,14 @@
 """The assembler against golden bytes, against GNU as, and on everything it has to refuse."""
 
+import contextlib
 import shutil
 import subprocess
 import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pvfast.assembly import Assembler, assemble, disassemble
 from pvfast.assembly.encoder import encode
@@ -96,11 +99,45 @@ def test_second_opinion(tmp_path):
     (".equ a, b; .equ b, a; movl $a, %eax", "defined by itself"),
     (".long 1/0", "division"),
     ('.ascii "open', "no quoted string"),
+    (".rept 1000000000\nnop\n.endr", "repetitions"),
+    (".space 0xffffffff", "the limit is"),
+    (".balign 0x80000000; nop; .balign 0x80000000", "the limit is"),
+    ("x: .space y - x + 1; y:", "y has to be known here"),
+    (".space -1", "not possible"),
+    (".balign", "needs an argument"),
+    (".equ x", "a name and a value"),
+    (".fill", "needs an argument"),
+    (".section", "name of the section"),
+    (".macro\n.endm\n\n", "a name is missing"),
+    (".irp\n.endr\n", "a name is missing"),
+    (".rept 65536\n.rept 65536\nnop\n.endr\n.endr", "more than"),
 ])
 def test_refused_with_a_typed_error(text, reason):
     with pytest.raises(AssemblyError) as caught:
         assemble(text)
     assert reason.lower() in str(caught.value).lower()
+
+
+@pytest.mark.parametrize("address", [-1, 1 << 32, (1 << 32) - 1])
+def test_addresses_outside_32_bits_are_refused(address):
+    with pytest.raises(AssemblyError, match="32-bit addresses"):
+        assemble("nop; nop", address)
+
+
+_WORDS = st.sampled_from([
+    "movl", "jmp", "call", "lock", "rep", ".long", ".byte", ".macro", ".endm", ".rept", ".endr", ".if",
+    ".else",
+    ".endif", ".space", ".balign", ".equ", ".section", ".pushsection", ".popsection", ".ascii", ".irp",
+    ".fill", "x", "x:", "1:", "1f", "1b", "$", "%eax", "%gs:", "(", ")", ",", "4", "0x", "-", "'", '"', ".",
+    "\\x", ";", "\n", "*", "=", "<<", "/",
+])
+
+
+@given(words=st.lists(_WORDS, max_size=14))
+@settings(derandomize=True, max_examples=400, deadline=None)
+def test_any_text_gives_bytes_or_a_typed_error(words):
+    with contextlib.suppress(AssemblyError):
+        assemble(" ".join(words))
 
 
 def test_error_says_file_line_and_text():
