@@ -1,0 +1,369 @@
+# Control and debug registers, the TLB and caches, time, identification, MSRs, descriptor-table registers.
+#
+# Enters: uops of forms_system.py rows whose `raw` names one of these. Leaves: the next uop, or the block.
+# Next: raw_segments.pxi (segment registers and far transfers), then ports.pxi.
+
+cdef enum:
+    CR4_OSFXSR = 0x200
+    CR4_OSXMMEXCPT = 0x400
+    CPUID_DE = 0x4          # CPUID.1:EDX (SDM 2, CPUID, table 3-11)
+    CPUID_PSE = 0x8
+    CPUID_TSC = 0x10
+    CPUID_MCE = 0x80
+    CPUID_PGE = 0x2000
+    CPUID_FXSR = 0x1000000
+    CPUID_SSE = 0x2000000
+    MSR_TSC = 0x10
+    MSR_APIC_BASE = 0x1B
+    MSR_SYSENTER_CS = 0x174
+    MSR_SYSENTER_ESP = 0x175
+    MSR_SYSENTER_EIP = 0x176
+    DR6_WRITABLE = 0xE00F
+    DR7_ONE = 0x400
+
+cdef extern from *:
+    """
+    #define PVFAST_DR6_ONES 0xFFFF0FF0u
+    #define PVFAST_DR7_WRITABLE 0xFFFF23FFu
+    #define PVFAST_APIC_BASE_AT_RESET 0xFEE00100u
+    #define PVFAST_CR0_BITS 0xE005003Fu
+    """
+    const u32 DR6_ONES "PVFAST_DR6_ONES"
+    const u32 DR7_WRITABLE "PVFAST_DR7_WRITABLE"
+    const u32 APIC_BASE_AT_RESET "PVFAST_APIC_BASE_AT_RESET"    # boot processor, local APIC off
+    const u32 CR0_BITS "PVFAST_CR0_BITS"                        # the defined ones: PG CD NW AM WP NE ET TS EM MP PE
+
+
+# --- Control registers (SDM 2, MOV to/from control registers; SDM 3:2.5) -----------------------------------------
+
+cdef bint write_cr0(CPU* cpu, u32 value) noexcept nogil:
+    cdef u32 changed
+    value = (value & CR0_BITS) | CR0_ET
+    if (value & CR0_PG and not value & CR0_PE) or (value & CR0_NW and not value & CR0_CD):
+        return refuse(cpu, VECTOR_GP, 0)
+    if not value & CR0_PE:
+        return refuse(cpu, VECTOR_GP, 0)        # Later: back to real mode.
+    changed = cpu.cr0 ^ value
+    cpu.cr0 = value
+    if changed & (CR0_PG | CR0_WP):
+        flush_tlb(cpu)
+    update_mode(cpu)
+    return True
+
+
+cdef u32 cr4_bits(CPU* cpu) noexcept nogil:
+    """The CR4 bits that exist, by the CPUID feature that announces each. Later: PAE, VME and PVI."""
+    cdef u32 features = cpu.cpuid[1][3] if cpu.cpuid_leaves > 1 else 0
+    cdef u32 bits = CR4_PCE
+    if features & CPUID_TSC:
+        bits |= CR4_TSD
+    if features & CPUID_DE:
+        bits |= CR4_DE
+    if features & CPUID_PSE:
+        bits |= CR4_PSE
+    if features & CPUID_MCE:
+        bits |= CR4_MCE
+    if features & CPUID_PGE:
+        bits |= CR4_PGE
+    if features & CPUID_FXSR:
+        bits |= CR4_OSFXSR
+    if features & CPUID_SSE:
+        bits |= CR4_OSXMMEXCPT
+    return bits
+
+
+cdef bint write_cr(CPU* cpu, u32 number, u32 value) noexcept nogil:
+    """MOV to CR0, CR2, CR3 or CR4, with all that follows from it."""
+    if number == 0:
+        return write_cr0(cpu, value)
+    if number == 2:
+        cpu.cr2 = value
+    elif number == 3:
+        cpu.cr3 = value
+        flush_tlb(cpu)
+    elif number == 4:
+        if value & ~cr4_bits(cpu):
+            return refuse(cpu, VECTOR_GP, 0)
+        if (cpu.cr4 ^ value) & (CR4_PSE | CR4_PAE | CR4_PGE):
+            flush_tlb(cpu)
+        cpu.cr4 = value
+    else:
+        return refuse(cpu, VECTOR_UD, 0)
+    return True
+
+
+cdef void raw_mov_to_cr(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """MOV CRn, r32: `reg` is the control register, `base` the general one."""
+    if not write_cr(cpu, op.reg, cpu.gpr[op.base & 7].d):
+        raise_fault(cpu, op)
+        return
+    leave_after(cpu, op)
+
+
+cdef void raw_mov_from_cr(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """MOV r32, CRn."""
+    if op.reg == 0:
+        cpu.gpr[op.base & 7].q = cpu.cr0
+    elif op.reg == 2:
+        cpu.gpr[op.base & 7].q = cpu.cr2
+    elif op.reg == 3:
+        cpu.gpr[op.base & 7].q = cpu.cr3
+    elif op.reg == 4:
+        cpu.gpr[op.base & 7].q = cpu.cr4
+    else:
+        fault(cpu, op, VECTOR_UD, 0)
+        return
+    next_uop(cpu, op, mem)
+
+
+cdef void raw_clts(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """CLTS (SDM 2)."""
+    cpu.cr0 &= ~<u32>CR0_TS
+    next_uop(cpu, op, mem)
+
+
+cdef void load_machine_status(CPU* cpu, Uop* op, u32 value) noexcept nogil:
+    """LMSW (SDM 2): CR0 bits 0-3; PE can be set, not cleared."""
+    value = (cpu.cr0 & ~<u32>(CR0_MP | CR0_EM | CR0_TS)) | (value & (CR0_PE | CR0_MP | CR0_EM | CR0_TS))
+    if not write_cr0(cpu, value):
+        raise_fault(cpu, op)
+        return
+    leave_after(cpu, op)
+
+
+cdef void raw_lmsw_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """LMSW r16."""
+    load_machine_status(cpu, op, cpu.gpr[op.base].d)
+
+
+cdef void raw_lmsw_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """LMSW m16."""
+    cdef u32 value
+    if not virtual_read(cpu, op.segment, effective_address(cpu, op), 2, &value):
+        raise_fault(cpu, op)
+        return
+    load_machine_status(cpu, op, value)
+
+
+cdef void raw_smsw_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """SMSW r32 (SDM 2): processors store the whole of CR0."""
+    cpu.gpr[op.base].q = cpu.cr0
+    next_uop(cpu, op, mem)
+
+
+cdef void raw_smsw16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """SMSW r16."""
+    cpu.gpr[op.base].w = <u16>cpu.cr0
+    next_uop(cpu, op, mem)
+
+
+cdef void raw_smsw_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """SMSW m16."""
+    store_word(cpu, op, mem, cpu.cr0)
+
+
+cdef void raw_smsw16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """SMSW m16."""
+    store_word(cpu, op, mem, cpu.cr0)
+
+
+cdef void store_word(CPU* cpu, Uop* op, char* mem, u32 value) noexcept nogil:
+    """Store 16 bits whatever the operand size, as SMSW, SLDT, STR and MOV m16, Sreg do, and go on."""
+    if not virtual_write(cpu, op.segment, effective_address(cpu, op), 2, value & 0xFFFF):
+        raise_fault(cpu, op)
+        return
+    finish(cpu, op, mem)
+
+
+# --- Debug registers (SDM 3:17.2). Matching comes later; the registers are kept. ---------------------------------
+
+cdef i32 debug_register(CPU* cpu, u32 number) noexcept nogil:
+    """DR4 and DR5 are DR6 and DR7, or undefined (-1) when CR4.DE is set (SDM 3:17.2.2)."""
+    if number == 4 or number == 5:
+        return -1 if cpu.cr4 & CR4_DE else number + 2
+    return number
+
+
+cdef void raw_mov_from_dr(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """MOV r32, DRn (SDM 2)."""
+    cdef i32 number = debug_register(cpu, op.reg)
+    if number < 0:
+        fault(cpu, op, VECTOR_UD, 0)
+        return
+    if number == 6:
+        cpu.gpr[op.base & 7].q = cpu.dr[6] | DR6_ONES
+    elif number == 7:
+        cpu.gpr[op.base & 7].q = cpu.dr[7] | DR7_ONE
+    else:
+        cpu.gpr[op.base & 7].q = cpu.dr[number]
+    next_uop(cpu, op, mem)
+
+
+cdef void raw_mov_to_dr(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """MOV DRn, r32 (SDM 2)."""
+    cdef i32 number = debug_register(cpu, op.reg)
+    cdef u32 value = cpu.gpr[op.base & 7].d
+    if number < 0:
+        fault(cpu, op, VECTOR_UD, 0)
+        return
+    if number == 6:
+        value = (value & DR6_WRITABLE) | DR6_ONES
+    elif number == 7:
+        value = (value & DR7_WRITABLE) | DR7_ONE
+    cpu.dr[number] = value
+    leave_after(cpu, op)
+
+
+# --- Caches and TLB ----------------------------------------------------------------------------------------------
+
+cdef void raw_invlpg_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """INVLPG m (SDM 2): the address is not accessed, so neither limit nor rights matter."""
+    flush_page(cpu, <u32>(cpu.seg[op.segment].base + effective_address(cpu, op)))
+    leave_after(cpu, op)
+
+
+cdef void raw_wbinvd(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """WBINVD (SDM 2): there is no cache to write back."""
+    next_uop(cpu, op, mem)
+
+
+cdef void raw_invd(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """INVD (SDM 2)."""
+    next_uop(cpu, op, mem)
+
+
+# --- Time, identification, model-specific registers --------------------------------------------------------------
+
+cdef void raw_rdtsc(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """RDTSC (SDM 2): modelled cycles. CR4.TSD keeps it to CPL 0."""
+    cdef u64 tsc
+    if rare(cpu.cr4 & CR4_TSD and cpu.cpl != 0):
+        raw_privileged(cpu, op, mem)
+        return
+    tsc = now_cycles(cpu, op) + cpu.tsc_offset
+    cpu.gpr[EAX].q = <u32>tsc
+    cpu.gpr[EDX].q = <u32>(tsc >> 32)
+    next_uop(cpu, op, mem)
+
+
+cdef void raw_cpuid(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """CPUID (SDM 2): a leaf beyond the last answers as the last basic one does."""
+    cdef u32 leaf = cpu.gpr[EAX].d
+    if leaf >= cpu.cpuid_leaves:
+        leaf = cpu.cpuid_leaves - 1 if cpu.cpuid_leaves else 0
+    cpu.gpr[EAX].q = cpu.cpuid[leaf][0]
+    cpu.gpr[EBX].q = cpu.cpuid[leaf][1]
+    cpu.gpr[ECX].q = cpu.cpuid[leaf][2]
+    cpu.gpr[EDX].q = cpu.cpuid[leaf][3]
+    next_uop(cpu, op, mem)
+
+
+cdef void raw_rdmsr(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """RDMSR (SDM 2): an unknown register is #GP(0)."""
+    cdef u32 msr = cpu.gpr[ECX].d
+    cdef u64 value
+    if msr == MSR_TSC:
+        value = now_cycles(cpu, op) + cpu.tsc_offset
+    elif msr == MSR_APIC_BASE:
+        value = APIC_BASE_AT_RESET
+    elif msr == MSR_SYSENTER_CS:
+        value = cpu.sysenter_cs
+    elif msr == MSR_SYSENTER_ESP:
+        value = cpu.sysenter_esp
+    elif msr == MSR_SYSENTER_EIP:
+        value = cpu.sysenter_eip
+    else:
+        fault(cpu, op, VECTOR_GP, 0)
+        return
+    cpu.gpr[EAX].q = <u32>value
+    cpu.gpr[EDX].q = <u32>(value >> 32)
+    next_uop(cpu, op, mem)
+
+
+cdef void raw_wrmsr(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """WRMSR (SDM 2)."""
+    cdef u32 msr = cpu.gpr[ECX].d
+    cdef u32 value = cpu.gpr[EAX].d
+    if msr == MSR_TSC:
+        cpu.tsc_offset = (<u64>cpu.gpr[EDX].d << 32 | value) - now_cycles(cpu, op)
+    elif msr == MSR_SYSENTER_CS:
+        cpu.sysenter_cs = value
+    elif msr == MSR_SYSENTER_ESP:
+        cpu.sysenter_esp = value
+    elif msr == MSR_SYSENTER_EIP:
+        cpu.sysenter_eip = value
+    else:
+        fault(cpu, op, VECTOR_GP, 0)
+        return
+    next_uop(cpu, op, mem)
+
+
+# --- Descriptor-table registers (SDM 2, LGDT and SGDT; SDM 3:2.4) ------------------------------------------------
+
+cdef bint read_table_register(CPU* cpu, Uop* op, u32* limit, u32* base) noexcept nogil:
+    """The six bytes of a pseudo-descriptor (SDM 3:3.5.1)."""
+    cdef u32 offset = effective_address(cpu, op)
+    return (virtual_read(cpu, op.segment, offset, 2, limit)
+            and virtual_read(cpu, op.segment, offset + 2, 4, base))
+
+
+cdef void load_gdtr(CPU* cpu, Uop* op, char* mem, u32 base_mask) noexcept nogil:
+    cdef u32 limit, base
+    if not read_table_register(cpu, op, &limit, &base):
+        raise_fault(cpu, op)
+        return
+    cpu.gdt_limit = limit
+    cpu.gdt_base = base & base_mask
+    finish(cpu, op, mem)
+
+
+cdef void load_idtr(CPU* cpu, Uop* op, char* mem, u32 base_mask) noexcept nogil:
+    cdef u32 limit, base
+    if not read_table_register(cpu, op, &limit, &base):
+        raise_fault(cpu, op)
+        return
+    cpu.idt_limit = limit
+    cpu.idt_base = base & base_mask
+    finish(cpu, op, mem)
+
+
+cdef void raw_lgdt_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """LGDT m16&32."""
+    load_gdtr(cpu, op, mem, 0xFFFFFFFFu)
+
+
+cdef void raw_lgdt16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """LGDT with 16-bit operand size: 24 bits of base."""
+    load_gdtr(cpu, op, mem, 0xFFFFFF)
+
+
+cdef void raw_lidt_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """LIDT m16&32."""
+    load_idtr(cpu, op, mem, 0xFFFFFFFFu)
+
+
+cdef void raw_lidt16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """LIDT with 16-bit operand size: 24 bits of base."""
+    load_idtr(cpu, op, mem, 0xFFFFFF)
+
+
+cdef void store_table_register(CPU* cpu, Uop* op, char* mem, u32 limit, u32 base) noexcept nogil:
+    """All six bytes or none."""
+    cdef u32 linear
+    cdef bint user = cpu.cpl == 3
+    if not (segment_check(cpu, &cpu.seg[op.segment], op.segment, effective_address(cpu, op), 6, True, &linear)
+            and linear_probe_write(cpu, linear, 6, user) and linear_write(cpu, linear, 2, user, limit & 0xFFFF)
+            and linear_write(cpu, linear + 2, 4, user, base)):
+        raise_fault(cpu, op)
+        return
+    finish(cpu, op, mem)
+
+
+cdef void raw_sgdt_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """SGDT m."""
+    store_table_register(cpu, op, mem, cpu.gdt_limit, cpu.gdt_base)
+
+
+cdef void raw_sidt_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """SIDT m."""
+    store_table_register(cpu, op, mem, cpu.idt_limit, cpu.idt_base)

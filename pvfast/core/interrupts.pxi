@@ -1,0 +1,261 @@
+# Interrupts and exceptions in protected mode: delivery through the IDT, double and triple faults, IRET.
+#
+# Enters: a vector. Leaves: the CPU at the first instruction of its handler, all or nothing. Next: system.pxi.
+#
+# Task gates (hardware task switches) and V86 mode come later. Both would hang in at the places marked "Later".
+
+cdef enum:
+    IDT_ERROR = 2           # error code bit 1: the index is one of the IDT (SDM 3:6.13)
+    EXT_ERROR = 1           # error code bit 0: while delivering an event outside the program's will
+
+cdef enum EventKind:
+    EVENT_FAULT             # an exception of the processor
+    EVENT_SOFTWARE          # INT n, INT3, INTO
+    EVENT_EXTERNAL
+
+cdef enum:
+    RESTORED_FLAGS = ARITHMETIC | TF | DF | NT | AC | ID    # by IRET and POPF at any privilege
+
+
+cdef bint has_error_code(u32 vector) noexcept nogil:
+    """SDM 3:6.15: #DF, #TS, #NP, #SS, #GP, #PF and #AC push one."""
+    return vector == VECTOR_DF or VECTOR_TS <= vector <= VECTOR_PF or vector == VECTOR_AC
+
+
+cdef bint is_fault_class(u32 vector) noexcept nogil:
+    """Faults restart their instruction, with RF set in the saved EFLAGS (SDM 3:6.15, 3:17.3.1.1)."""
+    return (vector != VECTOR_DB and vector != 2 and vector != VECTOR_BP and vector != VECTOR_OF
+            and vector != VECTOR_DF and vector != 18)
+
+
+cdef bint is_contributory(u32 vector) noexcept nogil:
+    """SDM 3:6.15, table 6-4."""
+    return vector == VECTOR_DE or VECTOR_TS <= vector <= VECTOR_GP
+
+
+# --- Delivery (SDM 2, INT n; SDM 3:6.12) -------------------------------------------------------------------------
+
+cdef bint enter_gate(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind, u32 return_eip) noexcept nogil:
+    """One attempt to enter a handler. False: nothing has changed; a fault is noted, or a device must be served."""
+    if pass_gate(cpu, vector, error, has_error, kind, return_eip):
+        return True
+    if cpu.exit != EXIT_IO and kind != EVENT_SOFTWARE and VECTOR_TS <= cpu.fault_vector <= VECTOR_GP:
+        cpu.fault_error |= EXT_ERROR
+    return False
+
+
+cdef bint pass_gate(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind, u32 return_eip) noexcept nogil:
+    cdef Descriptor gate, code
+    cdef Segment stack
+    cdef u32 frame[6]
+    cdef u32 count = 0
+    cdef u32 idt_error = vector * 8 + IDT_ERROR
+    cdef u32 type, selector, cpl, esp, size, flags, offset
+    cdef bint inner
+    if vector * 8 + 7 > cpu.idt_limit:
+        return refuse(cpu, VECTOR_GP, idt_error)
+    gate.linear = cpu.idt_base + vector * 8
+    if not (linear_read(cpu, gate.linear, 4, False, &gate.low)
+            and linear_read(cpu, gate.linear + 4, 4, False, &gate.high)):
+        return False
+    gate.attributes = (gate.high >> 8) & ATTRIBUTES
+    type = gate.attributes & (SEG_S | SEG_TYPE)
+    # Later: TYPE_TASK_GATE switches tasks.
+    if (type != TYPE_INTERRUPT_GATE32 and type != TYPE_TRAP_GATE32 and type != TYPE_INTERRUPT_GATE16
+            and type != TYPE_TRAP_GATE16):
+        return refuse(cpu, VECTOR_GP, idt_error)
+    if kind == EVENT_SOFTWARE and dpl_of(gate.attributes) < cpu.cpl:
+        return refuse(cpu, VECTOR_GP, idt_error)
+    if not gate.attributes & SEG_P:
+        return refuse(cpu, VECTOR_NP, idt_error)
+
+    selector = gate.low >> 16
+    if not fetch_descriptor(cpu, selector, &code):
+        return False
+    cpl = dpl_of(code.attributes)
+    if not is_code(code.attributes) or cpl > cpu.cpl:
+        return refuse(cpu, VECTOR_GP, selector & SELECTOR_INDEX)
+    if not code.attributes & SEG_P:
+        return refuse(cpu, VECTOR_NP, selector & SELECTOR_INDEX)
+    if code.attributes & SEG_CONFORMING:
+        cpl = cpu.cpl
+    # Later: out of V86 mode only a nonconforming segment of DPL 0 is accepted, and GS, FS, DS, ES are pushed first.
+    inner = cpl < cpu.cpl
+
+    if inner:
+        if not inner_stack(cpu, cpl, &stack, &esp):
+            return False
+        frame[0] = cpu.seg[SS].selector
+        frame[1] = cpu.gpr[ESP].d
+        count = 2
+    else:
+        stack = cpu.seg[SS]
+        esp = cpu.gpr[ESP].d
+    offset = gate_offset(&gate)
+    if not check_offset(cpu, &code, offset) or not mark_accessed(cpu, &code):
+        return False
+    flags = get_eflags(cpu)
+    if kind == EVENT_FAULT and is_fault_class(vector):
+        flags |= RF
+    frame[count] = flags
+    frame[count + 1] = cpu.seg[CS].selector
+    frame[count + 2] = return_eip
+    count += 3
+    if has_error:
+        frame[count] = error
+        count += 1
+    size = 4 if type & TYPE_32 else 2
+    if not push_frame(cpu, &stack, &esp, frame, count, size, cpl == 3,
+                      stack.selector & SELECTOR_INDEX if inner else 0):
+        return False
+
+    if inner:
+        set_stack(cpu, &stack, esp)
+    else:
+        cpu.gpr[ESP].q = esp
+    set_code(cpu, selector, &code, cpl)
+    cpu.eflags &= ~<u32>(TF | NT | RF | VM)
+    if type == TYPE_INTERRUPT_GATE32 or type == TYPE_INTERRUPT_GATE16:
+        cpu.eflags &= ~<u32>EFLAGS_IF
+    cpu.eip = offset
+    cpu.halted = False
+    cpu.shadow_unit = <u64>-1               # the event ends the shadow of STI or MOV SS
+    return True
+
+
+cdef void charge_event(CPU* cpu, u32 cycles) noexcept nogil:
+    """Cycles of something that happens between instructions, in a slice or between two."""
+    if cpu.slice_left:
+        charge(cpu, cycles)
+    else:
+        cpu.cycles += cycles
+
+
+cdef bint deliver_event(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind) noexcept nogil:
+    """Deliver an event at cpu.eip, or what comes of it: another fault, #DF, shutdown (SDM 3:6.15, table 6-5)."""
+    cdef u32 first_vector = vector
+    cdef u32 first_error = error
+    cdef u32 second
+    cdef bint double
+    while True:
+        if cpu.interrupt_hook != NULL:
+            if cpu.interrupt_hook(cpu.hypervisor, cpu, vector, error, has_error, kind == EVENT_SOFTWARE):
+                return True
+        if enter_gate(cpu, vector, error, has_error, kind, cpu.eip):
+            if kind != EVENT_SOFTWARE:
+                charge_event(cpu, cpu.cost[COST_EXCEPTION])
+            return True
+        if cpu.exit == EXIT_IO:
+            return False
+        second = cpu.fault_vector
+        cpu.faults += 1
+        if kind == EVENT_FAULT:
+            if vector == VECTOR_DF:
+                cpu.exit = EXIT_SHUTDOWN
+                cpu.shutdown_vector = first_vector
+                cpu.shutdown_error = first_error
+                cpu.shutdown_eip = cpu.eip
+                cpu.shutdown_cs = cpu.seg[CS].selector
+                return False
+            double = ((is_contributory(vector) and is_contributory(second))
+                      or (vector == VECTOR_PF and (is_contributory(second) or second == VECTOR_PF)))
+        else:
+            first_vector = second
+            first_error = cpu.fault_error
+            double = False
+        vector = VECTOR_DF if double else second
+        error = 0 if double else cpu.fault_error
+        has_error = has_error_code(vector)
+        kind = EVENT_FAULT
+
+
+cdef bint deliver(CPU* cpu, u32 vector, u32 error, bint has_error, bint software) noexcept nogil:
+    """Deliver an event at cpu.eip, the address that the handler will find on its stack.
+
+    Not `software`: an exception of the processor when the vector is one of its 32, else an external interrupt.
+    """
+    if software:
+        cpu.interrupts += 1
+        return deliver_event(cpu, vector, error, has_error, EVENT_SOFTWARE)
+    return deliver_event(cpu, vector, error, has_error, EVENT_FAULT if vector < 32 else EVENT_EXTERNAL)
+
+
+cdef bint deliver_external(CPU* cpu, u32 vector) noexcept nogil:
+    """Deliver an external interrupt between two instructions, whatever its vector."""
+    return deliver_event(cpu, vector, 0, False, EVENT_EXTERNAL)
+
+
+cdef void software_interrupt(CPU* cpu, Uop* op, u32 vector) noexcept nogil:
+    """INT n, INT3, INTO (SDM 2, INT n): the saved address is behind the instruction, a fault's is its own."""
+    cdef u64 left
+    if cpu.intercepted[vector]:
+        leave_after(cpu, op)
+        cpu.exit = EXIT_INTERRUPT
+        cpu.exit_vector = vector
+        return
+    if cpu.interrupt_hook != NULL:
+        left = cpu.left
+        leave_after(cpu, op)
+        if cpu.interrupt_hook(cpu.hypervisor, cpu, vector, 0, False, True):
+            cpu.interrupts += 1
+            return
+        cpu.left = left
+    if not enter_gate(cpu, vector, 0, False, EVENT_SOFTWARE, next_eip(op)):
+        raise_fault(cpu, op)
+        return
+    cpu.interrupts += 1
+    arrive(cpu, op, cpu.eip)
+
+
+# --- IRET (SDM 2, IRET; SDM 3:6.12.1) ----------------------------------------------------------------------------
+
+cdef u32 restorable_flags(CPU* cpu, u32 size) noexcept nogil:
+    """The EFLAGS bits that IRET and POPF may change here: IOPL at CPL 0 only, IF when CPL <= IOPL."""
+    cdef u32 mask = RESTORED_FLAGS
+    if cpu.cpl == 0:
+        mask |= IOPL
+    if cpu.cpl <= (cpu.eflags & IOPL) >> IOPL_SHIFT:
+        mask |= EFLAGS_IF
+    return mask if size == 4 else mask & 0xFFFF
+
+
+cdef bint interrupt_return(CPU* cpu, u32 size, u32* target) noexcept nogil:
+    """IRET to the same or to an outer privilege level.
+
+    RF is not taken from the stack: it holds off instruction breakpoints for one instruction and then clears itself.
+    """
+    cdef Descriptor code
+    cdef Segment stack
+    cdef u32 eip, selector, flags, esp, cpl, mask
+    cdef bint outer
+    if cpu.eflags & NT:
+        # Later: return from a nested task, through the back link of the current TSS.
+        return refuse(cpu, VECTOR_TS, cpu.tr.selector & SELECTOR_INDEX)
+    if not (stack_read(cpu, 0, size, &eip) and stack_read(cpu, size, size, &selector)
+            and stack_read(cpu, 2 * size, size, &flags)):
+        return False
+    if size == 4 and flags & VM and cpu.cpl == 0:
+        # Later: return to V86 mode.
+        return refuse(cpu, VECTOR_GP, 0)
+    selector &= 0xFFFF
+    cpl = selector & SELECTOR_RPL
+    if not check_return_code(cpu, selector, &code):
+        return False
+    outer = cpl != cpu.cpl
+    if outer and not check_outer_stack(cpu, 3 * size, size, cpl, &stack, &esp):
+        return False
+    if not check_offset(cpu, &code, eip):
+        return False
+    mask = restorable_flags(cpu, size)
+    if cpu.cpl == 0 and size == 4:
+        mask |= VIF | VIP
+    if outer:
+        set_stack(cpu, &stack, esp)
+    else:
+        set_sp(cpu, cpu.gpr[ESP].d + 3 * size)
+    set_eflags(cpu, flags, mask)
+    set_code(cpu, selector, &code, cpl)
+    if outer:
+        drop_inner_segments(cpu)
+    target[0] = eip
+    return True

@@ -1,0 +1,320 @@
+# Instructions on segment registers: MOV, PUSH, POP, LDS ...; LLDT, LTR and their stores; far JMP, CALL and RET.
+#
+# Enters: uops of forms_system.py rows whose `raw` names one of these. Leaves: the next uop, or the block.
+# Next: raw_descriptors.pxi. The checks are in segments.pxi and transfers.pxi.
+
+# --- MOV, PUSH, POP, LDS (SDM 2) ---------------------------------------------------------------------------------
+
+cdef void load_and_go_on(CPU* cpu, Uop* op, char* mem, u32 seg, u32 selector) noexcept nogil:
+    """Load a segment register. The block is left when it was decoded for another mode, and after SS, whose load holds
+    off interrupts for one instruction."""
+    cdef u32 mode = cpu.mode
+    if seg == CS or seg > GS:
+        fault(cpu, op, VECTOR_UD, 0)
+        return
+    if not load_segment(cpu, seg, selector):
+        raise_fault(cpu, op)
+        return
+    if seg == SS:
+        hold_interrupts(cpu, op)
+    if cpu.mode != mode or seg == SS:
+        leave_after(cpu, op)
+        return
+    finish(cpu, op, mem)
+
+
+cdef void raw_mov_to_sreg_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """MOV Sreg, r16."""
+    load_and_go_on(cpu, op, mem, op.reg, cpu.gpr[op.base].w)
+
+
+cdef void raw_mov_to_sreg_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """MOV Sreg, m16."""
+    cdef u32 selector
+    if not virtual_read(cpu, op.segment, effective_address(cpu, op), 2, &selector):
+        raise_fault(cpu, op)
+        return
+    load_and_go_on(cpu, op, mem, op.reg, selector)
+
+
+cdef void raw_mov_from_sreg_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """MOV r32, Sreg: zero-extended."""
+    if op.reg > GS:
+        fault(cpu, op, VECTOR_UD, 0)
+        return
+    cpu.gpr[op.base].q = cpu.seg[op.reg].selector
+    next_uop(cpu, op, mem)
+
+
+cdef void raw_mov_from_sreg16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """MOV r16, Sreg."""
+    if op.reg > GS:
+        fault(cpu, op, VECTOR_UD, 0)
+        return
+    cpu.gpr[op.base].w = cpu.seg[op.reg].selector
+    next_uop(cpu, op, mem)
+
+
+cdef void raw_mov_from_sreg_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """MOV m16, Sreg."""
+    if op.reg > GS:
+        fault(cpu, op, VECTOR_UD, 0)
+        return
+    store_word(cpu, op, mem, cpu.seg[op.reg].selector)
+
+
+cdef void raw_mov_from_sreg16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    raw_mov_from_sreg_m(cpu, op, mem)
+
+
+cdef void raw_push_es(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    push_value(cpu, op, mem, 4, cpu.seg[ES].selector)
+
+
+cdef void raw_push_cs(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    push_value(cpu, op, mem, 4, cpu.seg[CS].selector)
+
+
+cdef void raw_push_ss(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    push_value(cpu, op, mem, 4, cpu.seg[SS].selector)
+
+
+cdef void raw_push_ds(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    push_value(cpu, op, mem, 4, cpu.seg[DS].selector)
+
+
+cdef void raw_push_fs(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    push_value(cpu, op, mem, 4, cpu.seg[FS].selector)
+
+
+cdef void raw_push_gs(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    push_value(cpu, op, mem, 4, cpu.seg[GS].selector)
+
+
+cdef void pop_segment(CPU* cpu, Uop* op, char* mem, u32 seg) noexcept nogil:
+    """POP Sreg: ESP moves with the size of the stack segment that was read."""
+    cdef u32 selector
+    cdef u64 before = cpu.gpr[ESP].q
+    cdef u32 mode = cpu.mode
+    if not checked_pop(cpu, 4, &selector):
+        raise_fault(cpu, op)
+        return
+    if not load_segment(cpu, seg, selector):
+        cpu.gpr[ESP].q = before
+        raise_fault(cpu, op)
+        return
+    if seg == SS:
+        hold_interrupts(cpu, op)
+    if cpu.mode != mode or seg == SS:
+        leave_after(cpu, op)
+        return
+    finish(cpu, op, mem)
+
+
+cdef void raw_pop_es(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    pop_segment(cpu, op, mem, ES)
+
+
+cdef void raw_pop_ss(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    pop_segment(cpu, op, mem, SS)
+
+
+cdef void raw_pop_ds(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    pop_segment(cpu, op, mem, DS)
+
+
+cdef void raw_pop_fs(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    pop_segment(cpu, op, mem, FS)
+
+
+cdef void raw_pop_gs(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    pop_segment(cpu, op, mem, GS)
+
+
+cdef bint read_far_pointer(CPU* cpu, Uop* op, u32* offset, u32* selector) noexcept nogil:
+    """m16:32: the offset, then the selector."""
+    cdef u32 at = effective_address(cpu, op)
+    return (virtual_read(cpu, op.segment, at, 4, offset)
+            and virtual_read(cpu, op.segment, at + 4, 2, selector))
+
+
+cdef void load_far_pointer(CPU* cpu, Uop* op, char* mem, u32 seg) noexcept nogil:
+    """LDS, LES, LFS, LGS, LSS (SDM 2): the register is written when the segment has been loaded."""
+    cdef u32 offset, selector
+    cdef u32 mode = cpu.mode
+    if not (read_far_pointer(cpu, op, &offset, &selector) and load_segment(cpu, seg, selector)):
+        raise_fault(cpu, op)
+        return
+    cpu.gpr[op.reg].q = offset
+    if cpu.mode != mode:
+        leave_after(cpu, op)
+        return
+    finish(cpu, op, mem)
+
+
+cdef void raw_les_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    load_far_pointer(cpu, op, mem, ES)
+
+
+cdef void raw_lds_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    load_far_pointer(cpu, op, mem, DS)
+
+
+cdef void raw_lss_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    load_far_pointer(cpu, op, mem, SS)
+
+
+cdef void raw_lfs_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    load_far_pointer(cpu, op, mem, FS)
+
+
+cdef void raw_lgs_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    load_far_pointer(cpu, op, mem, GS)
+
+
+# --- Far JMP, CALL, RET ------------------------------------------------------------------------------------------
+
+cdef void jump_far(CPU* cpu, Uop* op, u32 selector, u32 offset) noexcept nogil:
+    cdef u32 target
+    if not far_jump(cpu, selector, offset, &target):
+        raise_fault(cpu, op)
+        return
+    arrive(cpu, op, target)
+
+
+cdef void raw_jmp_far(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """JMP ptr16:32: `imm` is the offset, `disp` the selector."""
+    jump_far(cpu, op, <u32>op.disp & 0xFFFF, op.imm)
+
+
+cdef void raw_jmp_far_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """JMP m16:32."""
+    cdef u32 offset, selector
+    if not read_far_pointer(cpu, op, &offset, &selector):
+        raise_fault(cpu, op)
+        return
+    jump_far(cpu, op, selector, offset)
+
+
+cdef void call_far(CPU* cpu, Uop* op, u32 selector, u32 offset) noexcept nogil:
+    cdef u32 target
+    if not far_call(cpu, selector, offset, 4, next_eip(op), &target):
+        raise_fault(cpu, op)
+        return
+    arrive(cpu, op, target)
+
+
+cdef void raw_call_far(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """CALL ptr16:32."""
+    call_far(cpu, op, <u32>op.disp & 0xFFFF, op.imm)
+
+
+cdef void raw_call_far_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """CALL m16:32."""
+    cdef u32 offset, selector
+    if not read_far_pointer(cpu, op, &offset, &selector):
+        raise_fault(cpu, op)
+        return
+    call_far(cpu, op, selector, offset)
+
+
+cdef void ret_far(CPU* cpu, Uop* op, u32 size, u32 release) noexcept nogil:
+    cdef u32 target
+    if not far_return(cpu, size, release, &target):
+        raise_fault(cpu, op)
+        return
+    arrive(cpu, op, target)
+
+
+cdef void raw_ret_far(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    ret_far(cpu, op, 4, 0)
+
+
+cdef void raw_ret_far16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    ret_far(cpu, op, 2, 0)
+
+
+cdef void raw_ret_far_i(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    ret_far(cpu, op, 4, op.imm & 0xFFFF)
+
+
+cdef void raw_ret_far_i16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    ret_far(cpu, op, 2, op.imm & 0xFFFF)
+
+
+# --- LDTR and TR (SDM 2, LLDT, SLDT, LTR, STR) -------------------------------------------------------------------
+
+cdef bint selector_operand(CPU* cpu, Uop* op, bint memory, u32* selector) noexcept nogil:
+    """The r/m16 operand."""
+    if memory:
+        return virtual_read(cpu, op.segment, effective_address(cpu, op), 2, selector)
+    selector[0] = cpu.gpr[op.base].w
+    return True
+
+
+cdef void lldt(CPU* cpu, Uop* op, char* mem, bint memory) noexcept nogil:
+    cdef u32 selector
+    if not (selector_operand(cpu, op, memory, &selector) and load_ldtr(cpu, selector)):
+        raise_fault(cpu, op)
+        return
+    finish(cpu, op, mem)
+
+
+cdef void raw_lldt_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    lldt(cpu, op, mem, False)
+
+
+cdef void raw_lldt_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    lldt(cpu, op, mem, True)
+
+
+cdef void ltr(CPU* cpu, Uop* op, char* mem, bint memory) noexcept nogil:
+    cdef u32 selector
+    if not (selector_operand(cpu, op, memory, &selector) and load_tr(cpu, selector)):
+        raise_fault(cpu, op)
+        return
+    finish(cpu, op, mem)
+
+
+cdef void raw_ltr_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    ltr(cpu, op, mem, False)
+
+
+cdef void raw_ltr_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    ltr(cpu, op, mem, True)
+
+
+cdef void raw_sldt_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    cpu.gpr[op.base].q = cpu.ldtr.selector
+    next_uop(cpu, op, mem)
+
+
+cdef void raw_sldt16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    cpu.gpr[op.base].w = cpu.ldtr.selector
+    next_uop(cpu, op, mem)
+
+
+cdef void raw_sldt_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    store_word(cpu, op, mem, cpu.ldtr.selector)
+
+
+cdef void raw_sldt16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    store_word(cpu, op, mem, cpu.ldtr.selector)
+
+
+cdef void raw_str_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    cpu.gpr[op.base].q = cpu.tr.selector
+    next_uop(cpu, op, mem)
+
+
+cdef void raw_str16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    cpu.gpr[op.base].w = cpu.tr.selector
+    next_uop(cpu, op, mem)
+
+
+cdef void raw_str_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    store_word(cpu, op, mem, cpu.tr.selector)
+
+
+cdef void raw_str16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    store_word(cpu, op, mem, cpu.tr.selector)
