@@ -1,0 +1,577 @@
+# Bytes to uops: prefixes, opcode maps, ModRM, immediates, then the choice of handler.
+#
+# Enters: guest code and a mode. Leaves: a Scratch block for install_block(). Next: run.pxi.
+# The maps and FormInfo rows come from isa/ through the generated tables.pxi.
+#
+# Design: three passes over a block of at most MAX_BLOCK_UOPS: decode each instruction to a uop (fusing it with the
+# one before where a pattern fits), then a backward pass that picks the handler without flag stores where every flag
+# is overwritten before anything can read it or leave the block, then the terminator and its stubs.
+
+cdef enum:                  # FormInfo.attributes
+    A_MODRM = 0x1
+    A_REG8 = 0x2            # the ModRM.reg operand is an 8-bit register
+    A_RM8 = 0x4             # the r/m operand is 8 bits wide
+    A_PLUS_R = 0x8          # register in the opcode's low bits
+    A_ENDS = 0x10
+    A_LOCK = 0x20
+    A_PRIVILEGED = 0x40
+    A_TERMINATOR = 0x80     # uses the links behind it
+    A_STRING = 0x100
+    A_NOP = 0x200
+    A_BARRIER = 0x400       # may fault or leave the block: flags before it are live
+    A_ACCUMULATOR = 0x1000
+    A_MEMORY_READ_ONLY = 0x800  # its memory operand is not written: CS may be used
+
+cdef enum ImmediateKind:
+    I_NONE
+    I_8
+    I_S8
+    I_16
+    I_32
+    I_REL8
+    I_REL32
+    I_MOFFS
+    I_FAR                   # ptr16:32
+    I_16_8                  # ENTER
+
+cdef enum:
+    V_REGISTER = 5          # index of FormInfo handlers beside the variants of access.pxd
+    UNDEFINED_FORM = 0
+    GROUP = 0x8000
+    MAX_INSTRUCTION = 15
+
+cdef struct FormInfo:
+    u16 attributes
+    u8 immediate
+    u8 reads                # flags, bits as in EFLAGS folded by fold_flags()
+    u8 writes
+    u8 kills                # written whatever the operands
+    u8 cost
+    u8 fuse                 # class of fused.pxi tables, 0: none
+    u8 condition            # of Jcc, else 255
+    Handler live[6]
+    Handler dead[6]
+    Handler* special_register   # [live, dead][reg][r/m], or NULL; numbers as encoded
+    Handler* special_memory     # [FLAT, PAGED][live, dead][slot of the address][reg], or NULL
+
+include "generated/maps.pxi"
+
+
+cdef void spread(Handler* table, u32 count, u32 stride, Handler run) noexcept nogil:
+    cdef u32 i
+    for i in range(count):
+        table[i * stride] = run
+
+
+cdef void describe(u32 index, u32 attributes, u32 immediate, u32 reads, u32 writes, u32 kills, u32 cost, u32 fuse_class,
+                   u32 condition_code) noexcept nogil:
+    """One call per row in the generated tables."""
+    cdef FormInfo* info = &forms[index]
+    info.attributes = <u16>attributes
+    info.immediate = <u8>immediate
+    info.reads = <u8>reads
+    info.writes = <u8>writes
+    info.kills = <u8>kills
+    info.cost = <u8>cost
+    info.fuse = <u8>fuse_class
+    info.condition = <u8>condition_code
+
+
+cdef struct Scratch:
+    Block header
+    Uop uops[MAX_BLOCK_UOPS + 6]
+    Handler dead[MAX_BLOCK_UOPS + 6]
+    u16 form[MAX_BLOCK_UOPS + 6]
+    bint register_form[MAX_BLOCK_UOPS + 6]
+    u32 used
+
+cdef struct Fetch:          # what decode_one() reads from and remembers
+    u8* bytes
+    u32 available
+    u32 eip
+    u32 mode
+    u32 target              # of a relative branch
+    bint register_form      # ModRM names a register
+
+
+cdef inline u32 load32(u8* at) noexcept nogil:
+    return (<u32*>at)[0]
+
+
+cdef bint decode_address(Fetch* fetch, u32* at, Uop* op, u32 modrm, u32* segment) noexcept nogil:
+    """ModRM, SIB and displacement of 32-bit addressing (SDM 2:2.1.5). False: bytes are missing."""
+    cdef u32 mod = modrm >> 6
+    cdef u32 rm = modrm & 7
+    cdef u32 sib
+    op.base = <u8>rm
+    op.index = ZERO
+    op.scale = 0
+    if rm == 4:
+        if at[0] >= fetch.available:
+            return False
+        sib = fetch.bytes[at[0]]
+        at[0] += 1
+        op.base = sib & 7
+        op.scale = <u8>(sib >> 6)
+        if (sib >> 3) & 7 != 4:
+            op.index = (sib >> 3) & 7
+        else:
+            op.scale = 0
+    segment[0] = SS if op.base == ESP or op.base == EBP else DS
+    if mod == 0 and op.base == EBP:
+        op.base = ZERO
+        segment[0] = DS
+        mod = 2
+    if mod == 1:
+        if at[0] + 1 > fetch.available:
+            return False
+        op.disp = <i8>fetch.bytes[at[0]]
+        at[0] += 1
+    elif mod == 2:
+        if at[0] + 4 > fetch.available:
+            return False
+        op.disp = <i32>load32(fetch.bytes + at[0])
+        at[0] += 4
+    return True
+
+
+cdef bint decode_address16(Fetch* fetch, u32* at, Uop* op, u32 modrm, u32* segment) noexcept nogil:
+    """16-bit addressing (SDM 2, table 2-1)."""
+    cdef u32 mod = modrm >> 6
+    cdef u32 rm = modrm & 7
+    op.extra |= ADDRESS16
+    op.scale = 0
+    op.base = EBX if rm == 0 or rm == 1 or rm == 7 else EBP if rm == 2 or rm == 3 or rm == 6 else \
+        ESI if rm == 4 else EDI
+    op.index = ZERO if rm >= 4 else ESI if rm == 0 or rm == 2 else EDI
+    segment[0] = SS if op.base == EBP else DS
+    if mod == 0 and rm == 6:
+        op.base = ZERO
+        segment[0] = DS
+        mod = 2
+    if mod == 1:
+        if at[0] + 1 > fetch.available:
+            return False
+        op.disp = <i8>fetch.bytes[at[0]]
+        at[0] += 1
+    elif mod == 2:
+        if at[0] + 2 > fetch.available:
+            return False
+        op.disp = fetch.bytes[at[0]] | fetch.bytes[at[0] + 1] << 8
+        at[0] += 2
+    return True
+
+
+cdef inline u8 byte_register(u32 number) noexcept nogil:
+    """AL CL DL BL AH CH DH BH as byte offsets into the register file."""
+    return <u8>(number * 8 if number < 4 else (number - 4) * 8 + 1)
+
+
+cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nogil:
+    """One instruction. Returns its form; 0 with op.length 0 when bytes are missing.
+
+    Whatever cannot be executed decodes to a uop that raises the right fault.
+    """
+    cdef u32 at = 0
+    cdef u32 mode = fetch.mode
+    cdef bint size16 = not mode & MODE_CODE32
+    cdef bint address16 = size16
+    cdef bint lock = False
+    cdef u32 rep = 0
+    cdef u32 override = 255
+    cdef u32 segment = DS
+    cdef u32 opcode, modrm, number, entry, variant, two_byte, encoded
+    cdef bint register_form = True
+    cdef FormInfo* info
+    memset(op, 0, sizeof(Uop))
+    op.base = ZERO
+    op.index = ZERO
+    fetch.register_form = False
+    while True:
+        if at >= fetch.available:
+            return 0
+        if at >= MAX_INSTRUCTION:
+            op.length = MAX_INSTRUCTION
+            op.run = dead[0] = raw_privileged       # #GP(0), SDM 2:2.3.11
+            return UNDEFINED_FORM
+        opcode = fetch.bytes[at]
+        at += 1
+        if opcode == 0x66:
+            size16 = bool(mode & MODE_CODE32)
+        elif opcode == 0x67:
+            address16 = bool(mode & MODE_CODE32)
+        elif opcode == 0xF0:
+            lock = True
+        elif opcode == 0xF3:
+            rep = REP_Z
+        elif opcode == 0xF2:
+            rep = REP_NZ
+        elif opcode == 0x26 or opcode == 0x2E or opcode == 0x36 or opcode == 0x3E:
+            override = (opcode >> 3) & 3
+        elif opcode == 0x64 or opcode == 0x65:
+            override = opcode - 0x60
+        else:
+            break
+    two_byte = 0
+    if opcode == 0x0F:
+        if at >= fetch.available:
+            return 0
+        opcode = fetch.bytes[at]
+        at += 1
+        two_byte = 1
+    entry = opcode_map[size16][two_byte][opcode]
+    modrm = 0
+    if entry & GROUP or forms[entry].attributes & A_MODRM:
+        if at >= fetch.available:
+            return 0
+        modrm = fetch.bytes[at]
+        at += 1
+        register_form = modrm >= 0xC0
+        if entry & GROUP:
+            entry = opcode_groups[entry & ~<u32>GROUP][register_form][(modrm >> 3) & 7]
+        op.reg = (modrm >> 3) & 7
+        if register_form:
+            op.base = modrm & 7
+        elif address16:
+            if not decode_address16(fetch, &at, op, modrm, &segment):
+                return 0
+        elif not decode_address(fetch, &at, op, modrm, &segment):
+            return 0
+    info = &forms[entry]
+    fetch.register_form = register_form and info.attributes & A_MODRM
+    if entry == UNDEFINED_FORM:
+        op.length = <u8>at
+        op.run = dead[0] = raw_undefined
+        return UNDEFINED_FORM
+    if address16:
+        op.extra |= ADDRESS16
+    if info.attributes & A_PLUS_R:
+        op.base = opcode & 7
+    elif info.attributes & A_ACCUMULATOR:
+        op.base = EAX
+    encoded = op.reg * 8
+    if info.attributes & A_REG8:
+        op.reg = byte_register(op.reg)
+    if info.attributes & A_RM8 and register_form:
+        op.base = byte_register(op.base)
+    # Immediate
+    number = immediate_bytes(info.immediate, address16)
+    if at + number > fetch.available:
+        return 0
+    if info.immediate == I_8:
+        op.imm = fetch.bytes[at]
+    elif info.immediate == I_S8 or info.immediate == I_REL8:
+        op.imm = <u32><i32><i8>fetch.bytes[at]
+    elif info.immediate == I_16:
+        op.imm = fetch.bytes[at] | fetch.bytes[at + 1] << 8
+    elif info.immediate == I_32 or info.immediate == I_REL32:
+        op.imm = load32(fetch.bytes + at)
+    elif info.immediate == I_16_8:
+        op.imm = fetch.bytes[at] | fetch.bytes[at + 1] << 8 | fetch.bytes[at + 2] << 16
+    elif info.immediate == I_FAR:
+        op.imm = load32(fetch.bytes + at)
+        op.disp = fetch.bytes[at + 4] | fetch.bytes[at + 5] << 8
+    elif info.immediate == I_MOFFS:
+        register_form = False
+        op.base = ZERO
+        op.disp = <i32>load32(fetch.bytes + at) if not address16 else fetch.bytes[at] | fetch.bytes[at + 1] << 8
+    at += number
+    if at > MAX_INSTRUCTION:
+        op.length = MAX_INSTRUCTION
+        op.run = dead[0] = raw_privileged
+        return UNDEFINED_FORM
+    op.length = <u8>at
+    op.segment = <u8>(override if override != 255 else segment)
+    op.cycles = cpu.cost[info.cost]
+    fetch.target = fetch.eip + at + op.imm
+    if info.attributes & A_TERMINATOR and info.immediate != I_16:
+        op.imm = fetch.eip + at                     # the return address of calls
+    if info.attributes & A_STRING:
+        op.reg = <u8>rep
+        op.imm = cpu.cost[COST_REP_ITERATION]
+    # Handler
+    if lock and (not info.attributes & A_LOCK or register_form):
+        op.run = dead[0] = raw_undefined
+        return UNDEFINED_FORM
+    if info.attributes & A_PRIVILEGED and mode & MODE_CPL:
+        op.run = dead[0] = raw_privileged
+        return UNDEFINED_FORM
+    variant = GENERAL
+    if not op.extra & ADDRESS16:
+        if mode & MODE_FLAT and op.segment <= DS and (
+                op.segment != CS or info.attributes & A_MEMORY_READ_ONLY and cpu.seg[CS].attributes & SEG_READABLE):
+            variant = PAGED if mode & MODE_PAGING else FLAT
+        else:
+            variant = SEGMENT_PAGED if mode & MODE_PAGING else SEGMENT
+    if register_form and info.attributes & A_MODRM or info.live[FLAT] == NULL and info.live[GENERAL] == NULL:
+        variant = V_REGISTER
+        if info.special_register != NULL:
+            op.run = info.special_register[encoded + (modrm & 7)]
+            dead[0] = info.special_register[64 + encoded + (modrm & 7)]
+            return entry
+    elif info.live[variant] == NULL:
+        variant = GENERAL
+    elif info.special_memory != NULL and variant <= PAGED:
+        if op.index == ZERO:
+            number = 8 if op.base == ZERO else op.base
+        else:
+            number = 9 + op.index if op.base == ZERO else 17
+        op.run = info.special_memory[variant * 288 + number * 8 + (encoded >> 3)]
+        dead[0] = info.special_memory[variant * 288 + 144 + number * 8 + (encoded >> 3)]
+        return entry
+    op.run = info.live[variant]
+    dead[0] = info.dead[variant]
+    if variant <= PAGED and (entry == FORM_PUSH or entry == FORM_POP):
+        op.run = dead[0] = stack_special[variant][entry == FORM_POP][op.base]
+    if op.run == NULL:      # the manual has no such form, e.g. LEA with a register
+        op.run = dead[0] = raw_undefined
+        return UNDEFINED_FORM
+    return entry
+
+
+cdef inline u32 immediate_bytes(u32 kind, bint address16) noexcept nogil:
+    if kind == I_NONE:
+        return 0
+    if kind == I_8 or kind == I_S8 or kind == I_REL8:
+        return 1
+    if kind == I_16:
+        return 2
+    if kind == I_16_8:
+        return 3
+    if kind == I_FAR:
+        return 6
+    if kind == I_MOFFS:
+        return 2 if address16 else 4
+    return 4
+
+
+cdef bint fuse(Scratch* scratch, u32 n, Uop* op, u32 entry, u32 mode) noexcept nogil:
+    """Join the uop with the one or two before it, in place. True when it was absorbed into uop n-1 (or n-2)."""
+    cdef Uop* before = &scratch.uops[n - 1]
+    cdef FormInfo* info = &forms[scratch.form[n - 1]]
+    cdef u32 code = forms[entry].condition
+    cdef u32 variant, a
+    if before.offset + before.length != op.offset or before.extra & ADDRESS16:
+        return False
+    if code != 255 and info.fuse:
+        a = before.base
+        if info.fuse == FUSE_CMP_REG_RM:            # CMP r32, r/m32: the first operand is ModRM.reg
+            a = before.reg
+            before.reg = before.base
+        elif info.fuse == FUSE_TEST and before.reg != before.base:
+            return False
+        if info.fuse >= FUSE_MEMORY:
+            if before.run != info.live[FLAT] and before.run != info.live[PAGED]:
+                return False
+            variant = PAGED if before.run == info.live[PAGED] else FLAT
+            before.run = fused_memory[info.fuse - FUSE_MEMORY][variant][code]
+        else:
+            if before.base > 7:
+                return False
+            before.run = fused_branch[info.fuse][code][a]
+        before.extra = 2
+        return True
+    return False
+
+
+cdef u32 fuse_stack(Scratch* scratch, u32 n, Uop* op, u32 entry, u32 mode) noexcept nogil:
+    """`push; push; call *m` and `pop; pop` in flat modes. Returns how many uops before this one it absorbed."""
+    cdef Uop* first
+    cdef Uop* second = &scratch.uops[n - 1]
+    cdef u32 variant = PAGED if mode & MODE_PAGING else FLAT
+    if not mode & MODE_FLAT or second.offset + second.length != op.offset:
+        return 0
+    if entry == FORM_POP and scratch.form[n - 1] == FORM_POP and op.base != ESP and second.base != ESP \
+            and second.extra == 0:
+        second.reg = second.base
+        second.index = op.base
+        second.run = fused_stack[variant][0][second.reg == EDX and second.index == ECX]
+        second.extra = 2
+        return 1
+    if entry == FORM_CALL_MEMORY and n >= 2 and op.base == ZERO and op.index == ZERO and op.extra == 0 \
+            and (op.run == forms[entry].live[FLAT] or op.run == forms[entry].live[PAGED]):
+        first = &scratch.uops[n - 2]
+        if scratch.form[n - 1] == FORM_PUSH and scratch.form[n - 2] == FORM_PUSH and first.extra == 0 \
+                and second.extra == 0 and first.base != ESP and second.base != ESP \
+                and first.offset + first.length == second.offset:
+            first.reg = first.base
+            first.index = second.base
+            first.disp = op.disp
+            first.imm = op.imm
+            first.run = fused_stack[variant][1][first.reg == ECX and first.index == EDX]
+            first.extra = 3
+            return 2
+    return 0
+
+
+cdef void eliminate_flags(Scratch* scratch, u32 n) noexcept nogil:
+    """Backward: a flag store is dropped when all it writes is overwritten before it can be seen."""
+    cdef u32 live = 0xFF
+    cdef u32 i = n
+    cdef FormInfo* info
+    while i > 0:
+        i -= 1
+        info = &forms[scratch.form[i]]
+        if scratch.uops[i].extra & 3:       # fused: stores its flags, and may start over
+            live = 0xFF
+            continue
+        if info.writes and not info.writes & live:
+            scratch.uops[i].run = scratch.dead[i]
+        live = (live & ~<u32>info.kills) | info.reads
+        if info.attributes & A_BARRIER:
+            # Memory forms may fault; the register form of the same row cannot.
+            if not scratch.register_form[i]:
+                live = 0xFF
+
+
+cdef u32 decode_block(CPU* cpu, Scratch* scratch, u32 physical, u32 linear, u32 mode) noexcept nogil:
+    """Fill the scratch block; returns the slots it needs."""
+    cdef Fetch fetch
+    cdef u8 buffer[MAX_INSTRUCTION]
+    cdef Region* region = find_region(cpu, physical)
+    cdef u32 eip = <u32>(linear - cpu.seg[CS].base)
+    cdef u32 n = 0
+    cdef u32 instructions = 0
+    cdef u32 cycles = 0
+    cdef u32 length = 0
+    cdef u32 available, entry, absorbed, next_physical, i
+    cdef Uop* op
+    cdef bint ends = False
+    cdef bint terminated = False
+    cdef bint uncached = False
+    cdef u32 target = 0
+    available = 0
+    if region != NULL and region.kind != REGION_MMIO:
+        available = <u32>min_u64(region.end - physical, MAX_BLOCK_BYTES + MAX_INSTRUCTION)
+        if mode & MODE_PAGING:
+            available = <u32>min_u64(available, PAGE_SIZE - (physical & 0xFFF))
+    fetch.mode = mode
+    fetch.target = 0
+    while not ends:
+        op = &scratch.uops[n]
+        fetch.bytes = <u8*>cpu.ram + physical + length
+        fetch.available = available - length
+        fetch.eip = eip + length
+        if n and cpu.until_set and linear + length == cpu.until:
+            break
+        op.length = 0
+        entry = decode_one(cpu, &fetch, op, &scratch.dead[n]) if fetch.available else 0
+        if op.length == 0:
+            if n or length:
+                break
+            # The instruction reaches into another page, or lies where no memory is (reads as FF).
+            uncached = True
+            memset(buffer, 0xFF, MAX_INSTRUCTION)
+            memcpy(buffer, fetch.bytes, min_u64(fetch.available, MAX_INSTRUCTION))
+            if mode & MODE_PAGING and fetch.available < MAX_INSTRUCTION:
+                if not translate_fetch(cpu, linear + fetch.available, cpu.cpl == 3, &next_physical):
+                    memset(op, 0, sizeof(Uop))
+                    op.run = raw_fetch_fault
+                    op.disp = <i32>(linear + fetch.available)
+                    scratch.dead[0] = op.run
+                    scratch.form[0] = UNDEFINED_FORM
+                    n = 1
+                    ends = True
+                    break
+                copy_physical(cpu, buffer + fetch.available, next_physical, MAX_INSTRUCTION - fetch.available)
+            fetch.bytes = buffer
+            fetch.available = MAX_INSTRUCTION
+            entry = decode_one(cpu, &fetch, op, &scratch.dead[0])
+            if op.length == 0:
+                op.length = MAX_INSTRUCTION
+                op.run = scratch.dead[0] = raw_privileged
+            ends = True
+        op.offset = <u8>length
+        op.count = <u8>instructions
+        op.cycles_before = cycles
+        scratch.form[n] = <u16>entry
+        scratch.register_form[n] = fetch.register_form
+        length += op.length
+        instructions += 1
+        cycles += op.cycles
+        terminated = (forms[entry].attributes & A_TERMINATOR) != 0 and op.run != raw_undefined
+        ends = ends or terminated or entry == UNDEFINED_FORM or (forms[entry].attributes & A_ENDS) != 0
+        if not mode & MODE_SINGLE:
+            if forms[entry].attributes & A_NOP and op.run == forms[entry].live[V_REGISTER]:
+                if length >= MAX_BLOCK_BYTES or instructions >= MAX_BLOCK_UOPS:
+                    break
+                continue
+            absorbed = 0
+            if n:
+                if fuse(scratch, n, op, entry, mode):
+                    absorbed = 1
+                else:
+                    absorbed = fuse_stack(scratch, n, op, entry, mode)
+            if absorbed:
+                n -= absorbed
+                scratch.uops[n].length = <u8>(length - scratch.uops[n].offset)
+                scratch.uops[n].cycles = <u16>(cycles - scratch.uops[n].cycles_before)
+        else:
+            ends = True
+        n += 1
+        if length >= MAX_BLOCK_BYTES or instructions >= MAX_BLOCK_UOPS:
+            break
+    eliminate_flags(scratch, n)
+    if not terminated:
+        op = &scratch.uops[n]
+        memset(op, 0, sizeof(Uop))
+        op.run = raw_goto
+        op.offset = <u8>length
+        op.count = <u8>instructions
+        op.cycles_before = cycles
+        n += 1
+    for i in range(n):
+        scratch.uops[i].position = <u8>i
+    emit_links(cpu, scratch, n, fetch.target if terminated else eip + length, eip + length, linear, mode)
+    memset(&scratch.header, 0, sizeof(Block))
+    scratch.header.physical = physical
+    scratch.header.linear = linear
+    scratch.header.eip = eip
+    scratch.header.mode = mode
+    scratch.header.length = <u16>length
+    scratch.header.uops = <u8>n
+    scratch.header.stale = uncached
+    scratch.header.instructions = <u8>instructions
+    scratch.header.cost = packed_cost(instructions, cycles)
+    scratch.used = n + 3
+    return n + 3
+
+
+cdef inline u64 min_u64(u64 a, u64 b) noexcept nogil:
+    return a if a < b else b
+
+
+cdef void copy_physical(CPU* cpu, u8* target, u32 physical, u32 size) noexcept nogil:
+    cdef Region* region = find_region(cpu, physical)
+    if region != NULL and region.kind != REGION_MMIO:
+        memcpy(target, cpu.ram + physical, min_u64(size, region.end - physical))
+
+
+cdef void emit_links(CPU* cpu, Scratch* scratch, u32 n, u32 target, u32 fall, u32 linear, u32 mode) noexcept nogil:
+    """The Link slot and the two stubs behind a terminator."""
+    cdef Uop* terminator = &scratch.uops[n - 1]
+    cdef Link* link = <Link*>(terminator + 1)
+    cdef u32 i, eip
+    cdef Uop* stub
+    cdef CrossLink* cross
+    memset(link, 0, 3 * sizeof(Uop))
+    link.eip = 0xFFFFFFFFu      # an empty inline cache: the stub for this target leads to the dispatcher
+    for i in range(2):
+        stub = terminator + 2 + i
+        eip = fall if i else target
+        stub.imm = eip
+        stub.run = find_fall if i else find_taken
+        if mode & MODE_PAGING and ((eip + <u32>cpu.seg[CS].base) ^ linear) & 0xFFFFF000u:
+            cross = <CrossLink*>stub
+            cross.run = cross_page
+            cross.eip = eip
+            cross.generation = ~cpu.generation
+
+
+cdef void raw_fetch_fault(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """The second page of the instruction was not there when it was decoded."""
+    cdef u32 physical
+    if not translate_fetch(cpu, <u32>op.disp, cpu.cpl == 3, &physical):
+        raise_fault(cpu, op)
+        return
+    leave_before(cpu, op)

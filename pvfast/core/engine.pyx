@@ -1,0 +1,35 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: freethreading_compatible=False
+"""The core: one extension module, in topic files.
+
+Enters: guest bytes and machine state. Leaves: `Engine`, which pvfast.machine.Machine builds on.
+Reading order: types.pxd, flags.pxd, sem_alu.pxd, access.pxd, memory.pxi, sem_branch.pxi, blocks.pxi, decoder.pxi,
+run.pxi, then segments.pxi, transfers.pxi, interrupts.pxi, system.pxi, and last machine.pxi (the Python face).
+"""
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, memmove, memset
+
+from pvfast.core.types cimport *
+from pvfast.core.flags cimport *
+from pvfast.core.sem_alu cimport *
+from pvfast.core.access cimport *
+
+include "generated/constants.pxi"
+include "memory.pxi"
+include "sem_branch.pxi"
+include "blocks.pxi"
+include "sem_string.pxi"
+include "sem_integer.pxi"
+include "segments.pxi"
+include "transfers.pxi"
+include "interrupts.pxi"
+include "system.pxi"
+include "control.pxi"
+include "raw_segments.pxi"
+include "raw_descriptors.pxi"
+include "ports.pxi"
+include "decoder.pxi"
+include "generated/handlers.pxi"
+include "generated/tables.pxi"
+include "run.pxi"
+include "machine.pxi"

@@ -1,0 +1,332 @@
+# Guest memory: the physical map, 4 KiB and 4 MiB paging (SDM 3:4.3), the TLB, segment checks, and checked accesses.
+#
+# Enters: linear or segmented addresses. Leaves: values, or False after noting a guest fault (fault_vector,
+# fault_error, cr2) or an exit (EXIT_IO: the host performs a device access, then the instruction is run again with
+# the result in `replay`). Next: blocks.pxi. The inline fast paths of generated handlers are in access.pxd.
+
+cdef enum:
+    PTE_P = 0x1             # page-table entry bits (SDM 3:4.3, table 4-6)
+    PTE_W = 0x2
+    PTE_U = 0x4
+    PTE_A = 0x20
+    PTE_D = 0x40
+    PTE_PS = 0x80
+    PFE_P = 0x1             # page-fault error code (SDM 3:4.7)
+    PFE_W = 0x2
+    PFE_U = 0x4
+
+
+cdef void note_fault(CPU* cpu, u32 vector, u32 error) noexcept nogil:
+    cpu.fault_vector = vector
+    cpu.fault_error = error
+
+
+# --- Physical -------------------------------------------------------------------------------------------------------
+
+cdef Region* find_region(CPU* cpu, u64 physical) noexcept nogil:
+    """The region that holds an address, or NULL: nothing there, reads float high."""
+    cdef u32 i
+    for i in range(cpu.region_count):
+        if physical - cpu.regions[i].start < cpu.regions[i].end - cpu.regions[i].start:
+            return &cpu.regions[i]
+    return NULL
+
+
+cdef bint device_access(CPU* cpu, u32 kind, u64 address, u32 size, u32* value) noexcept nogil:
+    """A port or MMIO access: replayed when the host has performed it, otherwise an exit that asks the host to."""
+    cdef Io* done
+    if cpu.replayed < cpu.replays:
+        done = &cpu.replay[cpu.replayed]
+        if done.kind == kind and done.address == address and done.size == size:
+            cpu.replayed += 1
+            value[0] = <u32>done.value
+            return True
+        cpu.replays = cpu.replayed      # the instruction took another way: what was performed is not its own
+    cpu.io.kind = kind
+    cpu.io.address = address
+    cpu.io.size = size
+    cpu.io.value = value[0]
+    cpu.exit = EXIT_IO
+    return False
+
+
+cdef bint physical_read(CPU* cpu, u64 physical, u32 size, u32* value) noexcept nogil:
+    """1, 2 or 4 bytes that lie in one page."""
+    cdef Region* region = find_region(cpu, physical)
+    value[0] = 0
+    if region == NULL or physical + size > region.end:
+        value[0] = 0xFFFFFFFFu >> (32 - 8 * size)
+        return True
+    if region.kind == REGION_MMIO:
+        return device_access(cpu, IO_MMIO_READ, physical, size, value)
+    memcpy(value, cpu.ram + physical, size)
+    return True
+
+
+cdef bint physical_write(CPU* cpu, u64 physical, u32 size, u32 value) noexcept nogil:
+    """1, 2 or 4 bytes that lie in one page. ROM and empty space ignore them."""
+    cdef Region* region = find_region(cpu, physical)
+    if region == NULL or physical + size > region.end or region.kind == REGION_ROM:
+        return True
+    if region.kind == REGION_MMIO:
+        return device_access(cpu, IO_MMIO_WRITE, physical, size, &value)
+    memcpy(cpu.ram + physical, &value, size)
+    code_written(cpu, <u32>physical, size)
+    return True
+
+
+cdef inline u32 table_read(CPU* cpu, u64 physical) noexcept nogil:
+    """A page-table entry. Tables in device space read as not present."""
+    cdef Region* region = find_region(cpu, physical)
+    cdef u32 value
+    if region == NULL or region.kind == REGION_MMIO or physical + 4 > region.end:
+        return 0
+    memcpy(&value, cpu.ram + physical, 4)
+    return value
+
+
+cdef void table_write(CPU* cpu, u64 physical, u32 value) noexcept nogil:
+    cdef Region* region = find_region(cpu, physical)
+    if region != NULL and region.kind == REGION_RAM:
+        memcpy(cpu.ram + physical, &value, 4)
+        code_written(cpu, <u32>physical, 4)
+
+
+# --- Paging ---------------------------------------------------------------------------------------------------------
+
+cdef bint walk(CPU* cpu, u32 linear, bint write, bint user, u32* physical_page, bint* writable) noexcept nogil:
+    """Two-level page walk (SDM 3:4.3): checks rights, sets A and D, notes #PF with CR2.
+
+    `writable` tells whether a TLB entry made now may serve stores: write access is allowed and D is set.
+    """
+    cdef u64 pde_at = (cpu.cr3 & 0xFFFFF000u) | ((linear >> 22) << 2)
+    cdef u64 pte_at
+    cdef u32 pde = table_read(cpu, pde_at)
+    cdef u32 pte, rights
+    cdef u32 error = (PFE_W if write else 0) | (PFE_U if user else 0)
+    cdef bint large = (pde & PTE_PS) != 0 and (cpu.cr4 & CR4_PSE) != 0
+    cdef bint allowed
+    if not pde & PTE_P:
+        cpu.cr2 = linear
+        note_fault(cpu, VECTOR_PF, error)
+        return False
+    if large:
+        pte = pde
+        pte_at = pde_at
+        rights = pde
+    else:
+        pte_at = (pde & 0xFFFFF000u) | (((linear >> 12) & 0x3FF) << 2)
+        pte = table_read(cpu, pte_at)
+        if not pte & PTE_P:
+            cpu.cr2 = linear
+            note_fault(cpu, VECTOR_PF, error)
+            return False
+        rights = pde & pte
+    allowed = (rights & PTE_W) != 0 or (not user and not cpu.cr0 & CR0_WP)
+    if (user and not rights & PTE_U) or (write and not allowed):
+        cpu.cr2 = linear
+        note_fault(cpu, VECTOR_PF, error | PFE_P)
+        return False
+    if not large and not pde & PTE_A:
+        table_write(cpu, pde_at, pde | PTE_A)
+    if not pte & PTE_A or (write and not pte & PTE_D):
+        pte |= PTE_A | (PTE_D if write else 0)
+        table_write(cpu, pte_at, pte)
+    if large:
+        physical_page[0] = (pte & 0xFFC00000u) | (linear & 0x3FF000)
+    else:
+        physical_page[0] = pte & 0xFFFFF000u
+    writable[0] = allowed and (pte & PTE_D) != 0
+    return True
+
+
+cdef bint translate(CPU* cpu, u32 linear, bint write, bint user, u64* physical) noexcept nogil:
+    """Linear to physical for data, through the TLB. Pages that are not all RAM or ROM are never kept there."""
+    cdef TlbEntry* entry
+    cdef u32 page = linear & 0xFFFFF000u
+    cdef u32 physical_page
+    cdef bint writable
+    cdef Region* region
+    if not cpu.cr0 & CR0_PG:
+        physical[0] = linear
+        return True
+    entry = &cpu.tlb[user][(linear >> 12) & (TLB_ENTRIES - 1)]
+    if (entry.write_tag if write else entry.read_tag) == page:
+        physical[0] = entry.addend + linear - <u64>cpu.ram
+        return True
+    if not walk(cpu, linear, write, user, &physical_page, &writable):
+        return False
+    physical[0] = physical_page | (linear & 0xFFF)
+    region = find_region(cpu, physical_page)
+    if region != NULL and region.kind != REGION_MMIO and <u64>physical_page + PAGE_SIZE <= region.end:
+        entry.read_tag = page
+        entry.write_tag = page if writable and region.kind == REGION_RAM else TLB_INVALID
+        entry.addend = <u64>cpu.ram + physical_page - page
+    return True
+
+
+cdef bint translate_fetch(CPU* cpu, u32 linear, bint user, u32* physical) noexcept nogil:
+    """Linear to physical for instruction fetch, through its own TLB.
+
+    Replacing a valid entry starts a new mapping generation: links between blocks in different pages are only
+    followed within one, so that skipping this look-up can never be told from making it.
+    """
+    cdef FetchEntry* entry
+    cdef u32 page = linear & 0xFFFFF000u
+    cdef bint writable
+    if not cpu.cr0 & CR0_PG:
+        physical[0] = linear
+        return True
+    entry = &cpu.fetch[user][(linear >> 12) & (TLB_ENTRIES - 1)]
+    if entry.tag != page:
+        if entry.tag != TLB_INVALID:
+            cpu.generation += 1
+            entry.tag = TLB_INVALID
+        if not walk(cpu, linear, False, user, &entry.physical, &writable):
+            return False
+        entry.tag = page
+    physical[0] = entry.physical | (linear & 0xFFF)
+    return True
+
+
+cdef void flush_tlb(CPU* cpu) noexcept nogil:
+    """Forget every translation (MOV to CR3; global pages are not kept)."""
+    cdef u32 user, i
+    for user in range(2):
+        for i in range(TLB_ENTRIES):
+            cpu.tlb[user][i].read_tag = TLB_INVALID
+            cpu.tlb[user][i].write_tag = TLB_INVALID
+            cpu.fetch[user][i].tag = TLB_INVALID
+    cpu.generation += 1
+
+
+cdef void flush_page(CPU* cpu, u32 linear) noexcept nogil:
+    """Forget the translation of one page (INVLPG)."""
+    cdef u32 user
+    cdef u32 i = (linear >> 12) & (TLB_ENTRIES - 1)
+    for user in range(2):
+        cpu.tlb[user][i].read_tag = TLB_INVALID
+        cpu.tlb[user][i].write_tag = TLB_INVALID
+        cpu.fetch[user][i].tag = TLB_INVALID
+    cpu.generation += 1
+
+
+# --- Linear ---------------------------------------------------------------------------------------------------------
+
+cdef bint linear_read(CPU* cpu, u32 linear, u32 size, bint user, u32* value) noexcept nogil:
+    cdef u64 low, high
+    cdef u32 first = PAGE_SIZE - (linear & 0xFFF)
+    cdef u32 part
+    if first >= size:
+        return translate(cpu, linear, False, user, &low) and physical_read(cpu, low, size, value)
+    if not (translate(cpu, linear, False, user, &low) and translate(cpu, linear + first, False, user, &high)):
+        return False
+    return split_read(cpu, low, high, first, size, value)
+
+
+cdef bint split_read(CPU* cpu, u64 low, u64 high, u32 first, u32 size, u32* value) noexcept nogil:
+    """A read across two pages, byte by byte."""
+    cdef u32 i, part
+    cdef u32 result = 0
+    for i in range(size):
+        if not physical_read(cpu, low + i if i < first else high + i - first, 1, &part):
+            return False
+        result |= part << (8 * i)
+    value[0] = result
+    return True
+
+
+cdef bint linear_write(CPU* cpu, u32 linear, u32 size, bint user, u32 value) noexcept nogil:
+    """Stores all of it or, on a fault in either page, nothing."""
+    cdef u64 low, high
+    cdef u32 first = PAGE_SIZE - (linear & 0xFFF)
+    cdef u32 i
+    if first >= size:
+        return translate(cpu, linear, True, user, &low) and physical_write(cpu, low, size, value)
+    if not (translate(cpu, linear, True, user, &low) and translate(cpu, linear + first, True, user, &high)):
+        return False
+    for i in range(size):
+        if not physical_write(cpu, low + i if i < first else high + i - first, 1, (value >> (8 * i)) & 0xFF):
+            return False
+    return True
+
+
+cdef bint linear_probe_write(CPU* cpu, u32 linear, u32 size, bint user) noexcept nogil:
+    """Would a store fault? Notes the fault if so. `size` is at most a page."""
+    cdef u64 physical
+    if not translate(cpu, linear, True, user, &physical):
+        return False
+    if (linear & 0xFFF) + size > PAGE_SIZE:
+        return translate(cpu, linear + size - 1, True, user, &physical)
+    return True
+
+
+# --- Segmented ------------------------------------------------------------------------------------------------------
+
+cdef void refresh_segment(CPU* cpu, u32 which) noexcept nogil:
+    """Work out how far the fast paths may go in a segment without the full check."""
+    cdef Segment* s = &cpu.seg[which]
+    cdef u64 end = 0
+    s.read_end = 0
+    s.write_end = 0
+    if s.attributes & SEG_NULL or not s.attributes & SEG_P or not s.attributes & SEG_S:
+        return
+    if s.attributes & SEG_CODE:
+        if s.attributes & SEG_READABLE and s.limit >= 8:
+            s.read_end = s.limit - 7
+        return
+    if s.attributes & SEG_DOWN or s.limit < 8:
+        return
+    s.read_end = s.limit - 7
+    if s.attributes & SEG_WRITABLE:
+        s.write_end = s.limit - 7
+
+
+cdef bint segment_check(CPU* cpu, Segment* s, u32 which, u32 offset, u32 size, bint write,
+                        u32* linear) noexcept nogil:
+    """Limit and rights of a data access (SDM 3:5.3, 5.5): #SS(0) for the stack segment, #GP(0) for the others."""
+    cdef u32 attributes = s.attributes
+    cdef u64 last = <u64>offset + size - 1
+    cdef bint good
+    if attributes & SEG_NULL or not attributes & SEG_P or not attributes & SEG_S:
+        good = False
+    elif attributes & SEG_CODE:
+        good = not write and (attributes & SEG_READABLE) != 0 and last <= s.limit
+    elif write and not attributes & SEG_WRITABLE:
+        good = False
+    elif attributes & SEG_DOWN:
+        good = offset > s.limit and last <= (0xFFFFFFFFu if attributes & SEG_DB else 0xFFFFu)
+    else:
+        good = last <= s.limit
+    if not good:
+        note_fault(cpu, VECTOR_SS if which == SS else VECTOR_GP, 0)
+        return False
+    linear[0] = <u32>(s.base + offset)
+    return True
+
+
+cdef bint virtual_read(CPU* cpu, u32 segment, u32 offset, u32 size, u32* value) noexcept nogil:
+    cdef u32 linear
+    return (segment_check(cpu, &cpu.seg[segment], segment, offset, size, False, &linear)
+            and linear_read(cpu, linear, size, cpu.cpl == 3, value))
+
+
+cdef bint virtual_write(CPU* cpu, u32 segment, u32 offset, u32 size, u32 value) noexcept nogil:
+    cdef u32 linear
+    return (segment_check(cpu, &cpu.seg[segment], segment, offset, size, True, &linear)
+            and linear_write(cpu, linear, size, cpu.cpl == 3, value))
+
+
+cdef bint virtual_read_locked(CPU* cpu, u32 segment, u32 offset, u32 size, u32* value) noexcept nogil:
+    """The read of a read-modify-write: write permission is checked before anything is computed."""
+    cdef u32 linear
+    cdef bint user = cpu.cpl == 3
+    return (segment_check(cpu, &cpu.seg[segment], segment, offset, size, True, &linear)
+            and linear_probe_write(cpu, linear, size, user) and linear_read(cpu, linear, size, user, value))
+
+
+cdef bint virtual_probe_write(CPU* cpu, u32 segment, u32 offset, u32 size) noexcept nogil:
+    """Would this store fault? For instructions that store several times and must fault before the first."""
+    cdef u32 linear
+    return (segment_check(cpu, &cpu.seg[segment], segment, offset, size, True, &linear)
+            and linear_probe_write(cpu, linear, size, cpu.cpl == 3))

@@ -1,0 +1,294 @@
+# String instructions and REP (SDM 2, REP; SDM 1:7.3.9).
+#
+# Enters: string uops; `reg` is the REP prefix (0, REP_Z or REP_NZ), `imm` the modelled cycles of one iteration.
+# Leaves: memory and registers after whole iterations. Next: sem_integer.pxi.
+#
+# A REP instruction retires once. Every iteration charges the budget, so a long REP stops at exact iterations; it runs
+# in bulk (memmove, fill) between page, limit, code-mark and budget boundaries.
+
+cdef enum:
+    REP_Z = 1
+    REP_NZ = 2
+
+cdef enum StringKind:
+    MOVS
+    STOS
+    LODS
+    CMPS
+    SCAS
+
+
+cdef inline u32 address_mask(Uop* op) noexcept nogil:
+    return 0xFFFFu if op.extra & ADDRESS16 else 0xFFFFFFFFu
+
+
+cdef inline void advance(CPU* cpu, Uop* op, const u32 number, i64 bytes) noexcept nogil:
+    if op.extra & ADDRESS16:
+        cpu.gpr[number].w = <u16>(cpu.gpr[number].w + bytes)
+    else:
+        cpu.gpr[number].q = <u32>(cpu.gpr[number].d + bytes)
+
+
+cdef bint iterate_once(CPU* cpu, Uop* op, const u32 kind, const u32 size) noexcept nogil:
+    """One iteration with every check; registers change only when it completes."""
+    cdef u32 mask = address_mask(op)
+    cdef u32 source = cpu.gpr[ESI].d & mask
+    cdef u32 target = cpu.gpr[EDI].d & mask
+    cdef i64 step = -<i64>size if cpu.eflags & DF else size
+    cdef u32 a, b
+    if kind == MOVS:
+        if not (virtual_read(cpu, op.segment, source, size, &a) and virtual_write(cpu, ES, target, size, a)):
+            return False
+    elif kind == STOS:
+        if not virtual_write(cpu, ES, target, size, cpu.gpr[EAX].d):
+            return False
+    elif kind == LODS:
+        if not virtual_read(cpu, op.segment, source, size, &a):
+            return False
+        memcpy(&cpu.gpr[EAX], &a, size)
+        if size == 4:
+            cpu.gpr[EAX].q = a
+    else:
+        if kind == CMPS:
+            if not virtual_read(cpu, op.segment, source, size, &a):
+                return False
+        else:
+            a = cpu.gpr[EAX].d
+        if not virtual_read(cpu, ES, target, size, &b):
+            return False
+        if size == 1:
+            cmp[u8](cpu, <u8>a, <u8>b, True)
+        elif size == 2:
+            cmp[u16](cpu, <u16>a, <u16>b, True)
+        else:
+            cmp[u32](cpu, a, b, True)
+    if kind == MOVS or kind == LODS or kind == CMPS:
+        advance(cpu, op, ESI, step)
+    if kind != LODS:
+        advance(cpu, op, EDI, step)
+    return True
+
+
+cdef char* bulk_range(CPU* cpu, u32 segment, u32 offset, bint write, u32* bytes) noexcept nogil:
+    """Host memory of [offset, offset + bytes), with `bytes` cut to what needs no further check; NULL for none."""
+    cdef Segment* s = &cpu.seg[segment]
+    cdef u32 end = s.write_end if write else s.read_end
+    cdef u32 linear
+    cdef u64 physical
+    cdef Region* region
+    cdef u8* marks
+    cdef u64 line, last
+    if offset >= end:
+        return NULL
+    if bytes[0] > end - offset:
+        bytes[0] = end - offset
+    linear = <u32>(s.base + offset)
+    if cpu.cr0 & CR0_PG:
+        if bytes[0] > PAGE_SIZE - (linear & 0xFFF):
+            bytes[0] = PAGE_SIZE - (linear & 0xFFF)
+        if not translate(cpu, linear, write, cpu.cpl == 3, &physical):
+            return NULL
+    else:
+        physical = linear
+    region = find_region(cpu, physical)
+    if region == NULL or region.kind == REGION_MMIO or (write and region.kind == REGION_ROM):
+        return NULL
+    if bytes[0] > region.end - physical:
+        bytes[0] = <u32>(region.end - physical)
+    if write:
+        marks = <u8*>cpu.ram - LINE_MAP_BYTES
+        line = physical >> LINE_SHIFT
+        last = (physical + bytes[0] - 1) >> LINE_SHIFT
+        while line <= last:
+            if marks[line]:
+                return NULL
+            line += 1
+    return cpu.ram + physical
+
+
+cdef void fill(char* target, u32 value, u32 count, const u32 size) noexcept nogil:
+    cdef u32 i
+    if size == 1:
+        memset(target, <int>(value & 0xFF), count)
+    elif size == 2:
+        for i in range(count):
+            (<u16*>target)[i] = <u16>value
+    else:
+        for i in range(count):
+            (<u32*>target)[i] = value
+
+
+cdef u32 bulk(CPU* cpu, Uop* op, const u32 kind, const u32 size, u32 count) noexcept nogil:
+    """As many forward iterations of MOVS or STOS as one range allows; 0: take the checked way."""
+    cdef u32 bytes, source_bytes, i
+    cdef char* target
+    cdef char* source
+    if cpu.eflags & DF or op.extra & ADDRESS16 or count > 0x10000000:
+        return 0
+    bytes = count * size
+    target = bulk_range(cpu, ES, cpu.gpr[EDI].d, True, &bytes)
+    if target == NULL:
+        return 0
+    if kind == MOVS:
+        source_bytes = bytes
+        source = bulk_range(cpu, op.segment, cpu.gpr[ESI].d, False, &source_bytes)
+        if source == NULL:
+            return 0
+        count = source_bytes // size
+        bytes = count * size
+        if target <= source or target >= source + bytes:
+            memmove(target, source, bytes)
+        else:
+            # The ranges overlap so that earlier iterations feed later ones.
+            for i in range(count):
+                memmove(target + i * size, source + i * size, size)
+        cpu.gpr[ESI].q = <u32>(cpu.gpr[ESI].d + bytes)
+    else:
+        count = bytes // size
+        fill(target, cpu.gpr[EAX].d, count, size)
+    cpu.gpr[EDI].q = <u32>(cpu.gpr[EDI].d + count * size)
+    return count
+
+
+cdef inline bint ended(CPU* cpu, Uop* op, const u32 kind) noexcept nogil:
+    """CMPS and SCAS end early: REPZ when ZF is clear, REPNZ when it is set."""
+    if kind == CMPS or kind == SCAS:
+        return get_zf(cpu) == (op.reg == REP_NZ)
+    return False
+
+
+cdef u32 iterate(CPU* cpu, Uop* op, const u32 kind, const u32 size, u32 count, bint* good) noexcept nogil:
+    """Up to `count` iterations; how many completed. `good` is False when the next one faulted or left for the host."""
+    cdef u32 done = 0
+    cdef u32 n
+    good[0] = True
+    while done < count:
+        n = bulk(cpu, op, kind, size, count - done) if kind == MOVS or kind == STOS else 0
+        if n == 0:
+            if not iterate_once(cpu, op, kind, size):
+                good[0] = False
+                break
+            n = 1
+        done += n
+        advance(cpu, op, ECX, -<i64>n)
+        if ended(cpu, op, kind):
+            break
+    cpu.iterations += done
+    return done
+
+
+cdef void repeat_in_part(CPU* cpu, Uop* op, const u32 kind, const u32 size, u32 count) noexcept nogil:
+    """A REP that may not fit into the slice: as many iterations as fit, then the dispatcher decides."""
+    cdef u32 per = op.imm
+    cdef i64 cycles
+    cdef u64 units
+    cdef u32 done
+    cdef bint good
+    leave_before(cpu, op)
+    cycles = <i32>cpu.left
+    units = cpu.left >> 32
+    if units < count:
+        count = <u32>units if units else 1
+    if per and cycles < <i64>count * per:
+        count = <u32>((cycles + per - 1) // per) if cycles > 0 else 1
+    done = iterate(cpu, op, kind, size, count, &good)
+    cpu.left -= packed_cost(done, done * per)
+    if good and (cpu.gpr[ECX].d & address_mask(op) == 0 or (done and ended(cpu, op, kind))):
+        cpu.surplus += done - 1
+        cpu.left -= op.cycles
+        cpu.eip += op.length
+        return
+    cpu.surplus += done
+    if not good and cpu.exit == EXIT_NONE:
+        cpu.faults += 1
+        deliver(cpu, cpu.fault_vector, cpu.fault_error, has_error_code(cpu.fault_vector), False)
+
+
+cdef inline void string(CPU* cpu, Uop* op, char* mem, const u32 kind, const u32 size) noexcept nogil:
+    cdef u32 count, done
+    cdef bint good
+    cdef u64 left
+    if op.reg == 0:
+        if not iterate_once(cpu, op, kind, size):
+            raise_fault(cpu, op)
+            return
+        finish(cpu, op, mem)
+        return
+    count = cpu.gpr[ECX].d & address_mask(op)
+    if count == 0:
+        next_uop(cpu, op, mem)
+        return
+    left = cpu.left - packed_cost(count - 1, count * op.imm)
+    if rare(count > 0x1000000 or left & OVERDRAWN):
+        repeat_in_part(cpu, op, kind, size, count)
+        return
+    done = iterate(cpu, op, kind, size, count, &good)
+    if rare(not good):
+        cpu.left -= packed_cost(done, done * op.imm)
+        cpu.surplus += done
+        raise_fault(cpu, op)
+        return
+    cpu.left -= packed_cost(done - 1, done * op.imm)
+    cpu.surplus += done - 1
+    finish(cpu, op, mem)
+
+# --- One handler per instruction and width -----------------------------------------------------------------------------
+
+cdef void raw_movs8(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    string(cpu, op, mem, MOVS, 1)
+
+
+cdef void raw_movs16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    string(cpu, op, mem, MOVS, 2)
+
+
+cdef void raw_movs32(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    string(cpu, op, mem, MOVS, 4)
+
+
+cdef void raw_stos8(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    string(cpu, op, mem, STOS, 1)
+
+
+cdef void raw_stos16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    string(cpu, op, mem, STOS, 2)
+
+
+cdef void raw_stos32(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    string(cpu, op, mem, STOS, 4)
+
+
+cdef void raw_lods8(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    string(cpu, op, mem, LODS, 1)
+
+
+cdef void raw_lods16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    string(cpu, op, mem, LODS, 2)
+
+
+cdef void raw_lods32(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    string(cpu, op, mem, LODS, 4)
+
+
+cdef void raw_cmps8(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    string(cpu, op, mem, CMPS, 1)
+
+
+cdef void raw_cmps16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    string(cpu, op, mem, CMPS, 2)
+
+
+cdef void raw_cmps32(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    string(cpu, op, mem, CMPS, 4)
+
+
+cdef void raw_scas8(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    string(cpu, op, mem, SCAS, 1)
+
+
+cdef void raw_scas16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    string(cpu, op, mem, SCAS, 2)
+
+
+cdef void raw_scas32(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    string(cpu, op, mem, SCAS, 4)

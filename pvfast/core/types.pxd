@@ -1,0 +1,374 @@
+# The structures of the core: registers, segments, TLB, uops, blocks, and the CPU that holds them.
+#
+# Enters: nothing. Leaves: every C type and constant of the core. Next: flags.pxd, then memory.pxd.
+# Words: a *form* is a row of isa/; a *uop* is decoded and cached; a *fault* is the guest's; an *exit* gives
+# control to the host. "SDM" is Intel's manual (order 325462), volume and section.
+
+from libc.stdint cimport (int8_t as i8, int16_t as i16, int32_t as i32, int64_t as i64,
+                          uint8_t as u8, uint16_t as u16, uint32_t as u32, uint64_t as u64)
+
+cdef extern from "host.h" nogil:
+    const bint TAIL_CALLS "PVFAST_TAIL_CALLS"
+    const bint CHECKED "PVFAST_CHECKED"
+    bint rare "PVFAST_RARE"(bint condition)
+    void check "PVFAST_ASSERT"(bint condition)
+    void* pvfast_reserve(size_t size)
+    bint pvfast_commit(void* start, size_t size)
+    void pvfast_release(void* start, size_t size)
+
+ctypedef fused uint:
+    u8
+    u16
+    u32
+
+# --- EFLAGS (SDM 1:3.4.3) ---------------------------------------------------------------------------------------
+cdef enum:
+    CF = 0x1
+    FLAG_1 = 0x2            # always set
+    PF = 0x4
+    AF = 0x10
+    ZF = 0x40
+    SF = 0x80
+    TF = 0x100
+    EFLAGS_IF = 0x200
+    DF = 0x400
+    OF = 0x800
+    IOPL = 0x3000
+    IOPL_SHIFT = 12
+    NT = 0x4000
+    RF = 0x10000
+    VM = 0x20000
+    AC = 0x40000
+    VIF = 0x80000
+    VIP = 0x100000
+    ID = 0x200000
+    ARITHMETIC = 0x8D5      # CF PF AF ZF SF OF: kept lazily, see flags.pxd
+
+# --- Registers ---------------------------------------------------------------------------------------------------
+cdef enum:
+    EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI
+    ZERO = 16               # gpr[16] is always 0: the base or index of an address that has none
+    ES = 0, CS, SS, DS, FS, GS
+
+cdef union Register:
+    u64 q
+    u32 d
+    u16 w
+    u8 b[8]
+
+# --- Control registers (SDM 3:2.5) -------------------------------------------------------------------------------
+cdef enum:
+    CR0_PE = 0x1
+    CR0_MP = 0x2
+    CR0_EM = 0x4
+    CR0_TS = 0x8
+    CR0_ET = 0x10
+    CR0_NE = 0x20
+    CR0_WP = 0x10000
+    CR0_AM = 0x40000
+    CR0_NW = 0x20000000
+    CR0_CD = 0x40000000
+cdef enum:
+    CR4_VME = 0x1
+    CR4_PVI = 0x2
+    CR4_TSD = 0x4
+    CR4_DE = 0x8
+    CR4_PSE = 0x10
+    CR4_PAE = 0x20
+    CR4_MCE = 0x40
+    CR4_PGE = 0x80
+    CR4_PCE = 0x100
+cdef extern from *:
+    """
+    #define PVFAST_CR0_PG 0x80000000u
+    #define PVFAST_OVERDRAWN 0x8000000080000000ull
+    """
+    const u32 CR0_PG "PVFAST_CR0_PG"
+    const u64 OVERDRAWN "PVFAST_OVERDRAWN"      # the sign bits of both halves of CPU.left
+    const u64 NEVER "UINT64_MAX"        # a deadline or budget that is none
+
+# --- Vectors (SDM 3:6.3.1) ---------------------------------------------------------------------------------------
+cdef enum:
+    VECTOR_DE = 0
+    VECTOR_DB = 1
+    VECTOR_BP = 3
+    VECTOR_OF = 4
+    VECTOR_BR = 5
+    VECTOR_UD = 6
+    VECTOR_NM = 7
+    VECTOR_DF = 8
+    VECTOR_TS = 10
+    VECTOR_NP = 11
+    VECTOR_SS = 12
+    VECTOR_GP = 13
+    VECTOR_PF = 14
+    VECTOR_AC = 17
+
+# --- Segments (SDM 3:3.4.5). The attribute word is bits 40-55 of the descriptor, shifted down to 0. ---------------
+cdef enum:
+    SEG_TYPE = 0x0F
+    SEG_ACCESSED = 0x01
+    SEG_WRITABLE = 0x02     # data
+    SEG_READABLE = 0x02     # code
+    SEG_DOWN = 0x04         # data: expand-down
+    SEG_CONFORMING = 0x04   # code
+    SEG_CODE = 0x08
+    SEG_S = 0x10            # 1: code or data, 0: system
+    SEG_DPL = 0x60
+    SEG_DPL_SHIFT = 5
+    SEG_P = 0x80
+    SEG_DB = 0x4000
+    SEG_G = 0x8000
+    SEG_NULL = 0x10000      # ours: the register holds a null selector; any use faults
+
+cdef struct Segment:
+    u64 base                # linear
+    u32 limit               # last valid offset, granularity applied
+    u32 attributes
+    u16 selector
+    u32 read_end            # fast paths read offsets [0, read_end) and write [0, write_end), up to 8 bytes each;
+    u32 write_end           # 0 where the full check has to decide (see refresh_segment)
+
+# --- TLB: one direct-mapped table for supervisor and one for user accesses (P handlers get it as `mem`) ----------
+cdef enum:
+    TLB_ENTRIES = 512
+    TLB_INVALID = 1         # a tag that no page address equals
+    PAGE_SIZE = 4096
+
+cdef struct TlbEntry:
+    u32 read_tag            # linear page address when readable through this entry
+    u32 write_tag           # the same when writable: the dirty bit is already set in the page table
+    u64 addend              # host address = addend + linear (modulo 2**64)
+
+cdef struct FetchEntry:
+    u32 tag                 # linear page address | 0 when valid for this privilege, else TLB_INVALID
+    u32 physical            # physical page address
+
+# --- Uops and blocks ---------------------------------------------------------------------------------------------
+# A block in memory: Block (64 bytes), then its uops (32 bytes each). The last uop is a terminator, followed by a
+# Link slot, and, when it jumps to known targets, two stub uops. The eight bytes before every uop that can be
+# entered are its cost (instructions << 32 | cycles): Block.cost before the first uop, zero before a stub.
+ctypedef void (*Handler)(CPU* cpu, Uop* op, char* mem) noexcept nogil
+
+cdef struct Uop:
+    Handler run
+    u32 imm                 # immediate, target, or return address
+    i32 disp
+    u8 reg                  # register number; the byte offset in gpr[] for 8-bit operands
+    u8 base                 # base register, or the r/m register; ZERO for none
+    u8 index                # ZERO for none
+    u8 scale                # shift count 0-3
+    u8 segment              # ES..GS
+    u8 length               # bytes of the instruction (of the whole group when fused)
+    u8 position             # in the block, in uops
+    u8 count                # instructions of the block before this uop
+    u8 offset               # from the block's first byte
+    u8 extra                # handler's own: second register of a fused pair, ADDRESS16 ...
+    u16 cycles              # modelled cycles of this uop
+    u32 cycles_before       # of the block before this uop
+
+cdef enum:
+    ADDRESS16 = 0x80        # Uop.extra: the effective address is computed modulo 2**16
+
+cdef struct Link:           # follows a terminator; same size as a Uop
+    Uop* taken              # the successor, or the stub that finds it; the inline cache of an indirect branch
+    Uop* fall
+    u32 eip                 # inline cache: valid for this target
+    u32 generation          # and this mapping generation
+    u64 zero                # the cost of the stub behind
+
+cdef struct CrossLink:      # a stub for a target in another page; same size as a Uop
+    Handler run
+    u32 eip
+    u32 generation
+    Uop* target
+    u64 zero
+
+cdef struct Block:          # 64 bytes, the cost last
+    Block* hash_next
+    Block* line_next        # blocks that start in the same 64-byte physical line (hashed)
+    Block* linear_next      # the same by linear address, for `until`
+    u32 physical
+    u32 linear
+    u32 eip
+    u32 mode
+    u16 length              # bytes of code covered
+    u8 uops                 # including the terminator
+    u8 slots                # 32-byte slots available behind this header
+    u8 stale
+    u8 instructions
+    u16 unused
+    u64 unused_too
+    u64 cost
+
+# Mode: what decoding assumed. A block is only ever run in the mode it was decoded for.
+cdef enum:
+    MODE_CODE32 = 0x01
+    MODE_FLAT = 0x02        # CS, DS, ES, SS: base 0, limit 4 GiB, usable; SS.B set
+    MODE_PAGING = 0x04
+    MODE_STACK32 = 0x08     # SS.B
+    MODE_CPL = 0x30
+    MODE_CPL_SHIFT = 4
+    MODE_SINGLE = 0x80      # one unfused instruction, then back to the dispatcher
+
+cdef enum:
+    LINE_SHIFT = 6          # written code is tracked in lines of 64 bytes
+    LINE_MAP_BYTES = 0x4000000      # 4 GiB >> LINE_SHIFT
+    MAX_BLOCK_BYTES = 192
+    MAX_BLOCK_UOPS = 48
+    MAX_STORE_BYTES = 16    # lines are marked this much before the code too, so a store checks its first line only
+    HASH_ENTRIES = 16384
+    LINE_LISTS = 8192
+    JUMP_CACHE = 1024
+    UOP_ARENA_BYTES = 0x1000000
+
+cdef struct JumpCacheEntry:
+    u32 eip
+    u32 generation
+    u32 mode
+    Uop* target
+
+cdef enum ExitReason:
+    EXIT_NONE = 0
+    EXIT_UNTIL
+    EXIT_BUDGET
+    EXIT_HALT
+    EXIT_SHUTDOWN
+    EXIT_REQUESTED
+    # below: the host has something to do, then the run goes on
+    EXIT_IO                 # a port or MMIO access, described by CPU.io
+    EXIT_INTERRUPT          # an intercepted software interrupt: CPU.exit_vector
+    EXIT_POLL               # the slice is over: look for signals, devices and requests
+
+cdef enum IoKind:
+    IO_PORT_READ
+    IO_PORT_WRITE
+    IO_MMIO_READ
+    IO_MMIO_WRITE
+
+cdef struct Io:
+    u32 kind
+    u32 size
+    u64 address             # port number or physical address
+    u64 value
+
+cdef enum:
+    IO_REPLAYS = 8
+
+cdef enum RegionKind:
+    REGION_RAM
+    REGION_ROM
+    REGION_MMIO
+
+cdef struct Region:
+    u64 start
+    u64 end                 # first address behind it
+    u32 kind
+
+cdef enum:
+    MAX_REGIONS = 64
+    RESERVED_DESCRIPTORS = 8
+
+# A hypervisor's functions, called without the GIL. NULL: as on bare hardware. See hypervisor.pxd.
+ctypedef bint (*InterruptHook)(void* self, CPU* cpu, u32 vector, u32 error, bint has_error, bint software) noexcept nogil
+
+cdef struct CPU:
+    # hot
+    Register gpr[17]
+    i64 fl_result           # lazy flags: see flags.pxd
+    u32 fl_a
+    u32 fl_b
+    u32 fl_carry
+    u32 eflags              # all bits but ARITHMETIC
+    u64 left                # instructions << 32 | cycles until the slice ends
+    u32 flat_end            # F handlers access [0, flat_end) inline, for sizes up to 8 bytes
+    u32 generation          # of the linear-to-physical mapping; a TLB flush or eviction starts a new one
+    u64 line_bias           # address of the code-line mark of host address p is line_bias + (p >> LINE_SHIFT)
+    u32 eip
+    u32 mode
+    char* ram               # host address of physical 0
+    char* mem               # what handlers get: ram, or the TLB of the current privilege when paging is on
+    Uop* next               # return-per-block builds: the uop to go on with
+    Segment seg[6]
+    # system registers
+    Segment ldtr
+    Segment tr
+    u32 gdt_base
+    u32 gdt_limit
+    u32 idt_base
+    u32 idt_limit
+    u32 cr0
+    u32 cr2
+    u32 cr3
+    u32 cr4
+    u32 dr[8]
+    u32 sysenter_cs
+    u32 sysenter_esp
+    u32 sysenter_eip
+    u64 tsc_offset          # guest TSC = modelled cycles + tsc_offset
+    # state between instructions
+    u32 cpl
+    bint halted
+    u32 singles             # run this many instructions one by one, unfused
+    u64 shadow_unit         # STI, MOV SS and POP SS hold interrupts off at the boundary with this unit number
+    bint irq                # an external interrupt is waiting: irq_vector
+    u32 irq_vector
+    u32 exit                # ExitReason
+    u32 exit_vector
+    u32 until
+    bint until_set
+    # a fault being raised: set by the memory and segment functions, delivered by raise_fault()
+    u32 fault_vector
+    u32 fault_error
+    # the first fault of a shutdown, for the error message
+    bint shutdown
+    u32 shutdown_vector
+    u32 shutdown_error
+    u32 shutdown_eip
+    u32 shutdown_cs
+    # counters; during a slice the running part is in `left`
+    u64 instructions
+    u64 cycles
+    u64 iterations          # of REP instructions
+    u64 exits
+    u64 faults
+    u64 interrupts
+    u64 slice_left          # `left` when the slice began
+    u64 slice_end           # budget units since power-on when the slice's instructions are used up
+    u64 units               # budget units since power-on: instructions, and iterations of REP beyond the first
+    u64 surplus             # units that were iterations, not instructions
+    u64 budget_end          # stop when `units` gets here
+    u64 deadline            # poll the devices when `cycles` gets here
+    u64 poll_end            # give the host a look when `units` gets here
+    # I/O exits
+    Io io
+    Io replay[IO_REPLAYS]
+    u32 replays             # filled by the host
+    u32 replayed            # used by the instruction so far
+    # memory map
+    Region regions[MAX_REGIONS]
+    u32 region_count
+    u8 intercepted[256]     # software interrupts that exit to the host
+    # caches
+    TlbEntry tlb[2][TLB_ENTRIES]        # [0] supervisor, [1] user
+    FetchEntry fetch[2][TLB_ENTRIES]
+    JumpCacheEntry jump_cache[JUMP_CACHE]
+    Block* hash[HASH_ENTRIES]
+    Block* lines[LINE_LISTS]
+    Block* linears[LINE_LISTS]
+    char* arena             # of blocks
+    u64 arena_used
+    u64 flushes
+    CrossLink* open_cross
+    Link* open_link         # the link slot to fill once the target has been found
+    bint open_link_taken
+    # hypervisor
+    void* hypervisor
+    InterruptHook interrupt_hook
+    u64 reserved_descriptors[RESERVED_DESCRIPTORS]
+    u32 reserved_first      # selector index of the first; 0: none
+    # modelled cycles per cost class, from processor/
+    u16 cost[256]
+    # CPUID
+    u32 cpuid[8][4]
+    u32 cpuid_leaves

@@ -1,0 +1,7 @@
+"""All rows, in the order of the opcode tables' making.
+
+Enters: forms_*.py. Leaves: `FORMS`. Next: generate.py.
+"""
+from pvfast.isa import forms_integer, forms_system
+
+FORMS = forms_integer.FORMS + forms_system.FORMS

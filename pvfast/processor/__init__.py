@@ -1,0 +1,33 @@
+"""Which processor: CPUID features and cost models together, one data file each, every number sourced.
+
+Enters: nothing. Leaves: cost classes (costs.py) and models (generic.py). Next: core/, which charges what they say.
+"""
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+from pvfast.errors import PvfastError
+
+MODELS = ("generic",)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A processor: modelled cycles per cost class, and CPUID leaves as (eax, ebx, ecx, edx)."""
+
+    name: str
+    costs: tuple[int, ...]
+    cpuid: tuple[tuple[int, int, int, int], ...]
+
+
+def load_model(name: str) -> Model:
+    """The model of that name.
+
+    >>> load_model("generic").name
+    'generic'
+    """
+    if name not in MODELS:
+        raise PvfastError(f"no processor model {name!r}; there are: {', '.join(MODELS)}")
+    data = importlib.import_module(f"pvfast.processor.{name}")
+    return Model(name, data.COSTS, data.CPUID)

@@ -1,0 +1,19 @@
+"""Cost classes: what a processor model gives cycles for. Rows of isa/ name one; models give each a number.
+
+Enters: nothing. Leaves: `COST_CLASSES`, in the order of CPU.cost[]. Next: generic.py.
+"""
+
+COST_CLASSES = (
+    # integer
+    "nop", "alu", "mov", "lea", "shift", "shift_cl", "mul", "div", "push", "pop", "pusha", "enter",
+    "xchg", "xadd", "cmpxchg", "cmpxchg8b",
+    # control flow
+    "branch", "jump", "jump_indirect", "call", "call_indirect", "ret", "loop",
+    # strings: one execution without REP or the start of a REP, and one iteration
+    "movs", "stos", "lods", "cmps", "scas", "rep_iteration",
+    # system
+    "cli", "sti", "pushf", "popf", "int", "iret", "sysenter", "sysexit", "far", "segment_load", "descriptor_table",
+    "cr_read", "cr_write", "dr", "invlpg", "wbinvd", "rdmsr", "wrmsr", "rdtsc", "cpuid", "hlt", "io",
+    # events: charged when they happen
+    "exception",
+)
