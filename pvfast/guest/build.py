@@ -90,8 +90,8 @@ def build(era: str = "2.6.20") -> GuestImage:
     """
     layout = paravirt_era(era)
     assembler = Assembler(symbols(layout))
-    for name, text in source_texts(era):
-        assembler.add(text, name)
+    for name, source in source_texts(era):
+        assembler.add(source, name)
     linear = PAGE_OFFSET + LOAD_PHYSICAL
     program = assembler.link({
         _TEXT: linear, **dict.fromkeys(_KERNEL_SECTIONS[1:]), _USER: USER_TEXT,
