@@ -14,12 +14,15 @@ from pvfast.errors import ImageError
 from pvfast.guest.benchmarks import Benchmark
 from pvfast.guest.notes import XenNotes
 from pvfast.paravirt.hypervisors import PatchContext
+from pvfast.paravirt.hypervisors.native import Native
+from pvfast.paravirt.hypervisors.xen import VCPU_INFO_SYMBOL, Xen
 from pvfast.paravirt.operations import Era
 from pvfast.paravirt.patcher import PatchFunction, apply_direct_calls, apply_paravirt
 from pvfast.paravirt.sites import PatchSite
 
 _WORD_BYTES = 4
-_NATIVE = "native"
+_NATIVE = Native.name
+_PLACEMENT = "have_vcpu_info_placement"
 
 
 @dataclass(frozen=True)
@@ -114,14 +117,28 @@ class GuestImage:
         if hypervisor != _NATIVE and f"{hypervisor}_probe" not in self.labels:
             raise ImageError(f"the built-in guest kernel has no probe for {hypervisor!r}: see paravirt_probe "
                              "in its sources")
-        native = {row.name: self.labels[f"{_NATIVE}_{row.name}"] for row in self.era.operations}
-        return MappingProxyType({
-            name: self.labels.get(f"{hypervisor}_{name}", address) for name, address in native.items()
-        })
+        found = {
+            row.name: self.labels.get(f"{hypervisor}_{row.name}", self.labels[f"{_NATIVE}_{row.name}"])
+            for row in self.era.operations
+        }
+        if hypervisor == Xen.name and not self.vcpu_info_is_placed:
+            found["irq_disable"] = self.labels["xen_irq_disable_shared"]
+        return MappingProxyType(found)
+
+    @property
+    def vcpu_info_is_placed(self) -> bool:
+        """Whether the kernel will ask Xen to keep its vcpu_info in the per-CPU area.
+
+        ``with_word("have_vcpu_info_placement", 0)`` makes a kernel that finds it by CPU number in
+        ``shared_info``; ``irq_disable`` cannot be inlined then.
+        """
+        return any(self.read(_PLACEMENT, _WORD_BYTES))
 
     def patch_context(self, hypervisor: str = _NATIVE) -> PatchContext:
         """What a hypervisor's patch function may know about this kernel."""
-        return PatchContext(self.implementations(hypervisor), self.symbols)
+        hidden = () if self.vcpu_info_is_placed else (VCPU_INFO_SYMBOL,)
+        symbols = {name: offset for name, offset in self.symbols.items() if name not in hidden}
+        return PatchContext(self.implementations(hypervisor), MappingProxyType(symbols))
 
     def to_physical(self, linear: int) -> int:
         """Physical address of a linear address at or above PAGE_OFFSET."""

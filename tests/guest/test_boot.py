@@ -241,3 +241,17 @@ def test_benchmarks_may_follow_each_other_in_any_order(booted: Booted) -> None:
     first = {name: booted.bench(name, 25) for name in names}
     again = {name: booted.bench(name, 25) for name in reversed(names)}
     assert first == again
+
+
+def test_stepping_a_benchmark_gives_the_same_counts_as_running_it(image: GuestImage) -> None:
+    for name, benchmark in image.benchmarks.items():
+        whole, stepped = Booted(image), Booted(image)
+        for guest in (whole, stepped):
+            guest.run_to("boot_done", BOOT_INSTRUCTIONS)
+        expected = whole.bench(name, 5)
+        before = stepped.machine.counters.instructions
+        stepped.machine.cpu.eip, stepped.machine.cpu.ecx = benchmark.address, 5
+        while stepped.machine.cpu.eip != image.labels["bench_done"]:
+            stepped.machine.step()
+        assert stepped.machine.counters.instructions - before == expected, name
+        assert stepped.machine.cpu.registers() == whole.machine.cpu.registers(), name

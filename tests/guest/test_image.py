@@ -176,6 +176,15 @@ def test_xen_inlines_every_irq_disable(image: GuestImage) -> None:
             assert patched.read(site.address, 8) == inline
 
 
+def test_xen_inlines_nothing_when_vcpu_info_stays_in_shared_info(image: GuestImage) -> None:
+    shared = image.with_word("have_vcpu_info_placement", 0)
+    context = shared.patch_context("xen")
+    assert context.targets["irq_disable"] == image.labels["xen_irq_disable_shared"]
+    patched = shared.patched(hypervisor("xen").patcher(context))
+    assert b"\x65\xc6\x05" not in patched.read("site_irq_disable", 10)
+    assert patched.read("site_irq_disable", 10) == image.read("site_irq_disable", 10)
+
+
 def test_direct_sites_go_to_the_implementations(image: GuestImage) -> None:
     made = image.direct("xen")
     site = made.site("site_irq_disable")
