@@ -226,6 +226,9 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
             return 0
         modrm = fetch.bytes[at]
         at += 1
+        # MOV CR and MOV DR (0F 20-23) ignore mod: their r/m is a register (SDM 2, MOV)
+        if two_byte and 0x20 <= opcode <= 0x23:
+            modrm |= 0xC0
         register_form = modrm >= 0xC0
         if entry & GROUP:
             entry = opcode_groups[entry & ~<u32>GROUP][register_form][(modrm >> 3) & 7]
@@ -345,33 +348,27 @@ cdef inline u32 immediate_bytes(u32 kind, bint address16) noexcept nogil:
     return 4
 
 
-cdef bint fuse(Scratch* scratch, u32 n, Uop* op, u32 entry, u32 mode) noexcept nogil:
-    """Join the uop with the one or two before it, in place. True when it was absorbed into uop n-1 (or n-2)."""
+cdef bint fuse(Scratch* scratch, u32 n, Uop* op, u32 entry) noexcept nogil:
+    """Join a Jcc with the uop before it, in that one's place. True when it was."""
     cdef Uop* before = &scratch.uops[n - 1]
     cdef FormInfo* info = &forms[scratch.form[n - 1]]
     cdef u32 code = forms[entry].condition
-    cdef u32 variant, a
-    if before.offset + before.length != op.offset or before.extra & ADDRESS16:
+    cdef bint memory = (info.attributes & A_MODRM) != 0 and not scratch.register_form[n - 1]
+    if code == 255 or info.fuse == FUSE_NONE or before.extra or before.offset + before.length != op.offset:
         return False
-    if code != 255 and info.fuse:
-        a = before.base
-        if info.fuse == FUSE_CMP_REG_RM:            # CMP r32, r/m32: the first operand is ModRM.reg
-            a = before.reg
-            before.reg = before.base
-        elif info.fuse == FUSE_TEST and before.reg != before.base:
+    if info.fuse >= FUSE_MEMORY:
+        if before.run != info.live[FLAT] and before.run != info.live[PAGED]:
             return False
-        if info.fuse >= FUSE_MEMORY:
-            if before.run != info.live[FLAT] and before.run != info.live[PAGED]:
-                return False
-            variant = PAGED if before.run == info.live[PAGED] else FLAT
-            before.run = fused_memory[info.fuse - FUSE_MEMORY][variant][code]
-        else:
-            if before.base > 7:
-                return False
-            before.run = fused_branch[info.fuse][code][a]
-        before.extra = 2
-        return True
-    return False
+        before.run = fused_memory[info.fuse - FUSE_MEMORY][before.run == info.live[PAGED]][code]
+    elif memory or (info.fuse == FUSE_TEST and before.reg != before.base):
+        return False
+    elif info.fuse == FUSE_CMP_REG_RM:              # CMP r32, r/m32: the first operand is ModRM.reg
+        before.run = fused_branch[info.fuse][code][before.reg]
+        before.reg = before.base
+    else:
+        before.run = fused_branch[info.fuse][code][before.base]
+    before.extra = 2
+    return True
 
 
 cdef u32 fuse_stack(Scratch* scratch, u32 n, Uop* op, u32 entry, u32 mode) noexcept nogil:
@@ -452,7 +449,7 @@ cdef u32 decode_block(CPU* cpu, Scratch* scratch, u32 physical, u32 linear, u32 
         fetch.bytes = <u8*>cpu.ram + physical + length
         fetch.available = available - length
         fetch.eip = eip + length
-        if n and cpu.until_set and linear + length == cpu.until:
+        if length and cpu.until_set and linear + length == cpu.until:
             break
         op.length = 0
         entry = decode_one(cpu, &fetch, op, &scratch.dead[n]) if fetch.available else 0
@@ -498,7 +495,7 @@ cdef u32 decode_block(CPU* cpu, Scratch* scratch, u32 physical, u32 linear, u32 
                 continue
             absorbed = 0
             if n:
-                if fuse(scratch, n, op, entry, mode):
+                if fuse(scratch, n, op, entry):
                     absorbed = 1
                 else:
                     absorbed = fuse_stack(scratch, n, op, entry, mode)

@@ -31,6 +31,9 @@
 #define PVFAST_RARE(condition) (condition)
 #endif
 
+/* A load that stays as wide as the store before it, so that the host can forward or rename it. */
+static inline uint32_t pvfast_whole_word(const uint32_t *word) { return *(const volatile uint32_t *)word; }
+
 #if defined(_WIN32)
 #include <windows.h>
 static void *pvfast_reserve(size_t size) { return VirtualAlloc(NULL, size, MEM_RESERVE, PAGE_NOACCESS); }

@@ -12,6 +12,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from pvfast.errors import (AddressError, MachineBusy, MemoryMapError, PvfastError, SnapshotError)
 
 fill_tables()
+forms[UNDEFINED_FORM].condition = 255
 
 cdef tuple REGISTER_NAMES = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
 cdef tuple SEGMENT_NAMES = ("es", "cs", "ss", "ds", "fs", "gs")
@@ -645,7 +646,7 @@ cdef class Engine:
         cdef CPU* cpu = self.cpu
         cdef Io* done
         value = 0
-        mask = (1 << (8 * cpu.io.size)) - 1
+        mask = 0xFFFFFFFF >> (32 - 8 * <int>cpu.io.size)
         if cpu.io.kind == IO_PORT_READ or cpu.io.kind == IO_PORT_WRITE:
             device = self.port_devices.get(cpu.io.address)
             base = 0

@@ -123,14 +123,12 @@ cdef void run_one(CPU* cpu) noexcept nogil:
 
 cdef bint attend(CPU* cpu) noexcept nogil:
     """Interrupts, HLT and single steps at a boundary. True: a new slice is due."""
-    cdef u32 vector
     if cpu.replays == 0:
         if cpu.irq and cpu.eflags & EFLAGS_IF and units_now(cpu) != cpu.shadow_unit:
-            vector = cpu.irq_vector
-            cpu.irq = False
             cpu.halted = False
             cpu.interrupts += 1
-            deliver(cpu, vector, 0, False, False)
+            if deliver_external(cpu, cpu.irq_vector):
+                cpu.irq = False
             return False
         if cpu.halted:
             end_slice(cpu)

@@ -11,6 +11,7 @@ cdef extern from "host.h" nogil:
     const bint TAIL_CALLS "PVFAST_TAIL_CALLS"
     const bint CHECKED "PVFAST_CHECKED"
     bint rare "PVFAST_RARE"(bint condition)
+    u32 whole_word "pvfast_whole_word"(const u32* word)
     void check "PVFAST_ASSERT"(bint condition)
     void* pvfast_reserve(size_t size)
     bint pvfast_commit(void* start, size_t size)

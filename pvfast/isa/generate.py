@@ -94,7 +94,7 @@ def register(operand: Operand, number: str) -> str:
     """The expression that reads a register operand."""
     if operand.size == 8 and number.isdigit():
         # Always whole words: the host forwards and renames those, but not a byte store to a wider load.
-        return f"<u8>cpu.gpr[{number}].d" if int(number) < 4 else f"<u8>(cpu.gpr[{int(number) - 4}].d >> 8)"
+        return f"<u8>whole{int(number) & 3}" if int(number) < 4 else f"<u8>(whole{int(number) & 3} >> 8)"
     if operand.size == 8:
         return f"(<u8*>cpu.gpr)[{number}]"
     return f"cpu.gpr[{number}].{'w' if operand.size == 16 else 'd'}"
@@ -103,8 +103,8 @@ def register(operand: Operand, number: str) -> str:
 def store(operand: Operand, number: str, value: str) -> str:
     if operand.size == 8 and number.isdigit():
         low = int(number) < 4
-        whole = f"cpu.gpr[{int(number) & 3}]"
-        return (f"{whole}.q = ({whole}.d & {'0xFFFFFF00u' if low else '0xFFFF00FFu'}) | "
+        place = int(number) & 3
+        return (f"cpu.gpr[{place}].q = (whole{place} & {'0xFFFFFF00u' if low else '0xFFFF00FFu'}) | "
                 f"(<u32><u8>({value}){'' if low else ' << 8'})")
     if operand.size == 8:
         return f"(<u8*>cpu.gpr)[{number}] = {value}"
@@ -210,14 +210,24 @@ def wrap(out: Output, form: Form, index: int, operands: list[Operand], variant: 
     else:
         body.append(store(target, number_of(target, special), call))
     body.append("finish(cpu, op, mem)" if variant == "GENERAL" else "next_uop(cpu, op, mem)")
-    return out.handler(name, comment, body)
+    text = "\n".join(body)
+    words = [f"cdef u32 whole{n} = whole_word(&cpu.gpr[{n}].d)" for n in range(4) if f"whole{n}" in text]
+    return out.handler(name, comment, words + body)
 
 
 def address(special: dict[str, int]) -> str:
-    """The effective address. `slot` 0-7: that base; 8: none; 9-16: no base, index `slot` - 9."""
+    """The effective address.
+
+    `slot` 0-7: that base; 8: none; 9-16: no base, index `slot` - 9; 17: base and index; 18: any base alone;
+    19: any index alone.
+    """
     slot = special.get("slot", 17)
     if slot == 17:
         return "offset_of(cpu, op)"
+    if slot == 18:
+        return "cpu.gpr[op.base].d + <u32>op.disp"
+    if slot == 19:
+        return "(cpu.gpr[op.index].d << op.scale) + <u32>op.disp"
     if slot == 8:
         return "<u32>op.disp"
     if slot < 8:
@@ -313,14 +323,20 @@ def specialise_memory(out: Output, form: Form, index: int, operands: list[Operan
         return
     out.table.append(f"forms[{index}].special_memory = special_memory_{index}")
     out.handlers.append(f"cdef Handler special_memory_{index}[{2 * 2 * 18 * 8}]\n")
-    slots = range(17) if moves else range(9) if immediate else ()
+    everywhere = arithmetic and form.sem in ("add", "bit_xor") and signature == "r32 rm32"
+    slots = range(17) if moves or everywhere else range(9) if immediate else ()
     for number, variant in enumerate(VARIANTS[:2]):
         for live in (1, 0):
             alive = live or not form.writes
             start = (number * 2 + (1 - live)) * 144
-            general = f"h{index}_{form.mnemonic.lower()}_{'flat' if form.sem == 'lea' else variant.lower()}"
+            general = (f"h{index}_{form.mnemonic.lower()}_{'flat' if form.sem == 'lea' else variant.lower()}"
+                       f"{'' if alive else '_dead'}")
             out.table.append(f"spread(&special_memory_{index}[{start}], 144, 1, {general})")
-            for slot in slots or (17,):
+            if everywhere and live:     # the flags are rarely wanted: on the register only
+                slots_here: tuple[int, ...] | range = ()
+            else:
+                slots_here = slots
+            for slot in slots_here or (17, 18, 19):
                 for reg in (0,) if immediate else range(8):
                     special = {"slot": slot} if immediate else {"slot": slot, "reg": reg}
                     name = f"h{index}_{form.mnemonic.lower()}_{variant.lower()}" + "".join(
@@ -329,11 +345,12 @@ def specialise_memory(out: Output, form: Form, index: int, operands: list[Operan
                         name = name.replace("paged", "flat")
                     elif live or form.writes:
                         wrap(out, form, index, operands, variant, 1 if alive else 0, special)
-                    if slots:
+                    if slots_here:
                         out.table.append(f"spread(&special_memory_{index}[{start + slot * 8 + reg}], "
                                          f"{8 if immediate else 1}, 1, {name})")
                     else:
-                        out.table.append(f"spread(&special_memory_{index}[{start + reg}], 18, 8, {name})")
+                        first, count = {17: (17, 1), 18: (0, 9), 19: (9, 8)}[slot]
+                        out.table.append(f"spread(&special_memory_{index}[{start + first * 8 + reg}], {count}, 8, {name})")
 
 
 def twin(form: Form) -> int:
