@@ -105,6 +105,8 @@ cdef void flush_blocks(CPU* cpu) noexcept nogil:
     """Forget every block (the arena is full, or decoding assumptions of all of them changed)."""
     cdef u32 i
     cdef Block* block
+    if cpu.arena_used == 0:
+        return
     for i in range(LINE_LISTS):
         block = cpu.lines[i]
         while block != NULL:

@@ -52,6 +52,7 @@ cdef struct FormInfo:
     Handler live[6]
     Handler dead[6]
     Handler* special_register   # [live, dead][reg][r/m], or NULL; numbers as encoded
+    Handler* special_per_cpu    # [SEGMENT, SEGMENT_PAGED][FS, GS][reg] for disp32 alone, or NULL
     Handler* special_memory     # [FLAT, PAGED][live, dead][slot of the address][reg], or NULL
 
 include "generated/maps.pxi"
@@ -321,6 +322,11 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
             number = 9 + op.index if op.base == ZERO else 17
         op.run = info.special_memory[variant * 288 + number * 8 + (encoded >> 3)]
         dead[0] = info.special_memory[variant * 288 + 144 + number * 8 + (encoded >> 3)]
+        return entry
+    elif info.special_per_cpu != NULL and variant <= SEGMENT_PAGED and op.segment >= FS and op.base == ZERO \
+            and op.index == ZERO:
+        number = (variant - SEGMENT) * 16 + (op.segment - FS) * 8 + (encoded >> 3)
+        op.run = dead[0] = info.special_per_cpu[number]
         return entry
     op.run = info.live[variant]
     dead[0] = info.dead[variant]

@@ -17,6 +17,7 @@ from pvfast.isa.forms import FORMS
 from pvfast.processor.costs import COST_CLASSES
 
 VARIANTS = ("FLAT", "PAGED", "SEGMENT", "SEGMENT_PAGED")
+SEGMENTS = ("ES", "CS", "SS", "DS", "FS", "GS")
 REGISTERS = ("EAX", "ECX", "EDX", "EBX", "ESP", "EBP", "ESI", "EDI")
 CTYPE = {8: "u8", 16: "u16", 32: "u32"}
 TERMINATORS = {"jmp", "call", "call_rm", "jmp_rm", "ret", "ret_i", "loop", "loopz", "loopnz", "jecxz"}
@@ -186,7 +187,8 @@ def wrap(out: Output, form: Form, index: int, operands: list[Operand], variant: 
         else:
             access = "write_at" if stores else "read_at"
             fallback = f"h{index}_{form.mnemonic.lower()}_general"
-            place = f"cpu, mem, op.segment, {address(special)}, {size}, {variant}, &host"
+            segment = SEGMENTS[special["segment"]] if "segment" in special else "op.segment"
+            place = f"cpu, mem, {segment}, {address(special)}, {size}, {variant}, &host"
             body += ["cdef char* host", f"if rare(not {access}({place})):", f"    {fallback}(cpu, op, mem)",
                      "    return"]
             memory = f"(<{ctype}*>host)[0]"
@@ -324,6 +326,8 @@ def specialise_memory(out: Output, form: Form, index: int, operands: list[Operan
     out.table.append(f"forms[{index}].special_memory = special_memory_{index}")
     out.handlers.append(f"cdef Handler special_memory_{index}[{2 * 2 * 18 * 8}]\n")
     everywhere = arithmetic and form.sem in ("add", "bit_xor") and signature == "r32 rm32"
+    if immediate or form.sem == "mov" and signature in ("rm32 r32", "r32 rm32"):
+        specialise_per_cpu(out, form, index, operands, immediate)
     slots = range(17) if moves or everywhere else range(9) if immediate else ()
     for number, variant in enumerate(VARIANTS[:2]):
         for live in (1, 0):
@@ -351,6 +355,19 @@ def specialise_memory(out: Output, form: Form, index: int, operands: list[Operan
                     else:
                         first, count = {17: (17, 1), 18: (0, 9), 19: (9, 8)}[slot]
                         out.table.append(f"spread(&special_memory_{index}[{start + first * 8 + reg}], {count}, 8, {name})")
+
+
+def specialise_per_cpu(out: Output, form: Form, index: int, operands: list[Operand], immediate: bool) -> None:
+    """Moves at %fs:disp32 and %gs:disp32, where kernels keep their per-CPU data."""
+    out.table.append(f"forms[{index}].special_per_cpu = special_per_cpu_{index}")
+    out.handlers.append(f"cdef Handler special_per_cpu_{index}[32]\n")
+    for number, variant in enumerate(VARIANTS[2:]):
+        for segment in (4, 5):
+            for reg in (0,) if immediate else range(8):
+                special = {"segment": segment, "slot": 8} | ({} if immediate else {"reg": reg})
+                name = wrap(out, form, index, operands, variant, 1, special)
+                out.table.append(f"spread(&special_per_cpu_{index}[{number * 16 + (segment - 4) * 8 + reg}], "
+                                 f"{8 if immediate else 1}, 1, {name})")
 
 
 def twin(form: Form) -> int:
