@@ -25,6 +25,12 @@ cdef inline u32 offset_of(CPU* cpu, Uop* op) noexcept nogil:
     return cpu.gpr[op.base].d + (cpu.gpr[op.index].d << op.scale) + <u32>op.disp
 
 
+cdef inline bint inside(CPU* cpu, char* host) noexcept nogil:
+    """Always true, and checked to be so in the checked build: nothing outside the guest's RAM is touched."""
+    check(host >= cpu.ram and <u64>(host - cpu.ram) < GUEST_SPACE)
+    return True
+
+
 cdef inline bint tlb_read(char* mem, u32 linear, const u32 size, char** host) noexcept nogil:
     # An access that crosses into the next page compares that page's tag with its own: no match, full check.
     cdef TlbEntry* entry = <TlbEntry*>mem + ((linear >> 12) & (TLB_ENTRIES - 1))
@@ -52,11 +58,11 @@ cdef inline bint read_at(CPU* cpu, char* mem, u32 segment, u32 offset, const u32
             return False
         offset += <u32>s.base
     if variant == PAGED or variant == SEGMENT_PAGED:
-        return tlb_read(mem, offset, size, host)
+        return tlb_read(mem, offset, size, host) and inside(cpu, host[0])
     if rare(offset >= cpu.flat_end):
         return False
     host[0] = mem + offset
-    return True
+    return inside(cpu, host[0])
 
 
 cdef inline bint write_at(CPU* cpu, char* mem, u32 segment, u32 offset, const u32 size, const u32 variant,
@@ -71,10 +77,10 @@ cdef inline bint write_at(CPU* cpu, char* mem, u32 segment, u32 offset, const u3
     if variant == PAGED or variant == SEGMENT_PAGED:
         if rare(not tlb_write(mem, offset, size, host)):
             return False
-        return not rare((<u8*>(cpu.line_bias + (<u64>host[0] >> LINE_SHIFT)))[0] != 0)
+        return inside(cpu, host[0]) and not rare((<u8*>(cpu.line_bias + (<u64>host[0] >> LINE_SHIFT)))[0] != 0)
     if rare(offset >= cpu.flat_end):
         return False
     if rare((<u8*>mem)[<i64>(offset >> LINE_SHIFT) - LINE_MAP_BYTES] != 0):
         return False
     host[0] = mem + offset
-    return True
+    return inside(cpu, host[0])

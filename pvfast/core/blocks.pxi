@@ -21,6 +21,7 @@ cdef inline Uop* first_uop(Block* block) noexcept nogil:
 
 
 cdef inline Block* block_of(Uop* op) noexcept nogil:
+    check(op.position < MAX_BLOCK_UOPS + 2)
     return <Block*>(op - op.position) - 1
 
 
@@ -280,6 +281,7 @@ cdef void unfuse(CPU* cpu, Uop* op) noexcept nogil:
 
 
 cdef inline void next_uop(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    check((op + 1).run != NULL)
     (op + 1).run(cpu, op + 1, mem)
 
 

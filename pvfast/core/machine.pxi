@@ -783,12 +783,6 @@ cdef class Engine:
         self.mmio_devices.append((start, start + size, device))
 
 
-cdef extern from *:
-    """
-    #define PVFAST_GUEST_SPACE 0x100000000ull
-    """
-    const u64 GUEST_SPACE "PVFAST_GUEST_SPACE"
-
 REGIONS = {"ram": REGION_RAM, "rom": REGION_ROM}
 
 

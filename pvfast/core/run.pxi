@@ -17,6 +17,7 @@ cdef void end_slice(CPU* cpu) noexcept nogil:
     cdef i64 left = <i64>cpu.left
     cdef i64 left_cycles = <i32>(left & 0xFFFFFFFFu)
     cdef i64 left_units = (left - left_cycles) >> 32
+    check(left_units >= 0 or cpu.slice_left == 0)
     cpu.cycles += <u64>(<i64>(cpu.slice_left & 0xFFFFFFFFu) - left_cycles)
     cpu.units += <u64>(<i64>(cpu.slice_left >> 32) - left_units)
     cpu.instructions = cpu.units - cpu.surplus
@@ -26,6 +27,7 @@ cdef void end_slice(CPU* cpu) noexcept nogil:
 
 cdef void begin_slice(CPU* cpu, u64 limit) noexcept nogil:
     cdef u64 units = min_u64(min_u64(cpu.budget_end, cpu.poll_end) - cpu.units, limit)
+    check(units < 0x80000000u)
     cpu.slice_left = cpu.left = units << 32 | min_u64(cpu.deadline - cpu.cycles, CYCLE_LIMIT)
     cpu.slice_end = cpu.units + units
 

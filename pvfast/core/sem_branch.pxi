@@ -5,6 +5,7 @@
 
 cdef inline void enter(CPU* cpu, Uop* next, char* mem) noexcept nogil:
     """Charge the block that starts at `next` and run it; stop before it when the slice does not cover it."""
+    check(next != NULL and next.run != NULL)
     cpu.left -= (<u64*>next - 1)[0]
     if rare(cpu.left & OVERDRAWN):
         slice_over(cpu, next)

@@ -82,9 +82,11 @@ cdef enum:
 cdef extern from *:
     """
     #define PVFAST_CR0_PG 0x80000000u
+    #define PVFAST_GUEST_SPACE 0x100000000ull
     #define PVFAST_OVERDRAWN 0x8000000080000000ull
     """
     const u32 CR0_PG "PVFAST_CR0_PG"
+    const u64 GUEST_SPACE "PVFAST_GUEST_SPACE"  # bytes reserved for guest-physical memory
     const u64 OVERDRAWN "PVFAST_OVERDRAWN"      # the sign bits of both halves of CPU.left
     const u64 NEVER "UINT64_MAX"        # a deadline or budget that is none
 
