@@ -1,0 +1,124 @@
+# One word per job; every job sets up what it needs. Needs python3 (>= 3.11, with venv and headers), gcc, make.
+#
+#   make run      the main job: measure the built-in guest       make test     build and pass the tests
+#   make check    linters, warnings, stubs, generator, doctests  make checked  the same tests on the checked build
+#   make bench    asv, on the last commit                        make fuzz     differential tests against Unicorn
+#   make bench-peers  docs/performance-table.md                  make wheel    build a wheel and try it elsewhere
+#   make clean    remove what was built                          make distclean  ... and the environments
+#
+# ARGS is passed on: `make run ARGS="--json run.json"`, `make test ARGS="-k segments"`. Safe with -j.
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+# The tools of one job call those of the same environment by name (cython-lint calls pycodestyle).
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+CORE := $(wildcard pvfast/core/*.pyx pvfast/core/*.px[di] pvfast/core/*.h pvfast/isa/*.py pvfast/processor/costs.py)
+BUILT := $(VENV)/built
+EXTRAS = $(BIN)/python -c 'import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
+    print(*(row for name in sys.argv[1:] for row in (project["build-system"]["requires"] if name == "build" else \
+    project["project"]["dependencies"] if name == "run" else project["project"]["optional-dependencies"][name])), \
+    sep="\n")'
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test check lint warnings stubs generator doctests checked counts bench bench-peers fuzz \
+    wheel clean distclean
+
+help:
+	@sed -n '/^#   make/s/^# *//p' Makefile
+
+# --- Setting up: the environment, then the package in it, editable, so that tests see what is installed -------------
+
+$(VENV)/created:
+	$(PYTHON) -c 'import sys; sys.exit("pvfast needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/dependencies: $(VENV)/created pyproject.toml
+	$(EXTRAS) build run test > $(VENV)/dependencies.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/dependencies.txt
+	touch $@
+
+$(VENV)/tools: $(VENV)/dependencies
+	$(EXTRAS) check bench > $(VENV)/tools.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/tools.txt
+	touch $@
+
+$(BUILT): $(VENV)/dependencies setup.py $(CORE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	touch $@
+
+setup build: $(BUILT)
+
+# --- Jobs ------------------------------------------------------------------------------------------------------------
+
+run: $(BUILT)
+	$(BIN)/pvfast run $(ARGS)
+
+test: $(BUILT)
+	$(BIN)/python -m pytest -q $(ARGS)
+
+check: lint warnings stubs generator doctests
+
+lint: $(VENV)/tools
+	$(BIN)/ruff check .
+	$(BIN)/cython-lint pvfast/core/*.pyx pvfast/core/*.pxd pvfast/core/*.pxi
+
+# "Might be referenced before assignment" stays off: it takes every C output argument (&page) for a read.
+warnings: $(BUILT)
+	mkdir -p build/warnings
+	$(BIN)/cython -3 -Werror -X warn.unused=True -X warn.unused_result=True -X warn.unreachable=True -I pvfast/core \
+	    -o build/warnings/engine.c pvfast/core/engine.pyx
+
+stubs: $(BUILT) $(VENV)/tools
+	$(BIN)/python -m mypy.stubtest pvfast.core.engine --allowlist tests/core/stubtest.allow
+
+# The same rows give the same bytes: twice, whatever the order of sets.
+generator: $(VENV)/created
+	rm -rf build/generator
+	PYTHONHASHSEED=1 $(BIN)/python -m pvfast.isa.generate build/generator/first
+	PYTHONHASHSEED=2 $(BIN)/python -m pvfast.isa.generate build/generator/second
+	diff -r build/generator/first build/generator/second
+
+doctests: $(BUILT)
+	$(BIN)/python -m pytest -q --doctest-modules pvfast
+	$(BIN)/python -c 'import doctest, sys, pvfast.core.engine as core; sys.exit(doctest.testmod(core).failed)'
+
+# The checked build lives in a copy of the tracked files, beside the normal one; its counts have to be the same.
+checked: $(BUILT)
+	rm -rf build/checked && mkdir -p build/checked
+	git ls-files -z --cached --others --exclude-standard | xargs -0 -r cp --parents -t build/checked
+	cd build/checked && PVFAST_CHECKED=1 $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
+	cd build/checked && $(CURDIR)/$(BIN)/python -m pytest -q $(ARGS)
+	cd build/checked && $(CURDIR)/$(BIN)/python -m benchmarks.counts counts.json
+	$(BIN)/python -m benchmarks.counts build/counts.json
+	$(BIN)/python -m pvfast.gate.check build/counts.json build/checked/counts.json
+
+bench: $(VENV)/tools
+	$(BIN)/asv machine --yes
+	$(BIN)/asv run $(ARGS)
+
+bench-peers: $(BUILT) $(VENV)/tools
+	$(BIN)/python -m benchmarks.report docs/performance-table.md $(ARGS)
+
+fuzz: $(BUILT)
+	$(BIN)/python -m tests.differential.fuzz $(ARGS)
+
+# A wheel that lacks a file works in the source tree and nowhere else: install it into an environment of its own.
+wheel: $(VENV)/dependencies
+	rm -rf build/wheel build/lib build/bdist.* && mkdir -p build/wheel
+	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
+	$(BIN)/python -m venv --system-site-packages build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check dist/pvfast-*.whl
+	cd build/wheel && venv/bin/python -c 'from pvfast.guest import build; from pvfast import Machine; \
+	    machine = Machine(); build().load(machine); print(machine.run(max_instructions=1000))'
+
+clean:
+	rm -rf build dist *.egg-info pvfast/core/generated pvfast/core/engine.c $(BUILT)
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks
+	find pvfast tests benchmarks -name '*.so' -delete -o -name '__pycache__' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV) .asv
