@@ -131,7 +131,7 @@ cdef bint attend(CPU* cpu) noexcept nogil:
             cpu.interrupts += 1
             if deliver_external(cpu, cpu.irq_vector):
                 cpu.irq = False
-            return False
+            return True         # the handler's first instruction may be the one to stop before
         if cpu.halted:
             end_slice(cpu)
             if cpu.eflags & EFLAGS_IF and cpu.deadline != NEVER:

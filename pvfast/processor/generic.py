@@ -68,7 +68,7 @@ COSTS = tuple(CYCLES[name][0] for name in COST_CLASSES)
 """Cycles in the order of COST_CLASSES."""
 
 # CPUID (SDM 2, CPUID): family 6, and the features the core executes.
-_FEATURES = {"PSE": 3, "TSC": 4, "MSR": 5, "CX8": 8, "SEP": 11, "CMOV": 15}
+_FEATURES = {"PSE": 3, "TSC": 4, "MSR": 5, "CX8": 8, "SEP": 11, "PGE": 13, "CMOV": 15}
 _VENDOR = b"pvfast  core"
 
 CPUID: tuple[tuple[int, int, int, int], ...] = (
