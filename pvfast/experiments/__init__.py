@@ -1,0 +1,31 @@
+"""What is run and what it costs: workloads, runs of one machine, the matrix of all of them, real kernels.
+
+Read ``workloads.py`` (what), ``runs.py`` (how one machine is measured) and ``matrix.py`` (every row), then
+``kernel_machine.py``, ``kernel_states.py`` and ``kernel_runs.py`` for the sites of a kernel image. Nothing here
+formats or prints: that is ``pvfast/report``.
+"""
+
+from pvfast.experiments.kernel_runs import KernelRow, KernelRun, run_kernel
+from pvfast.experiments.matrix import HYPERVISORS, HostTime, Matrix, Row, SiteCode, operation_names, run_matrix
+from pvfast.experiments.runs import GuestRun, boot
+from pvfast.experiments.workloads import FORMS, Counts, Setting, overhead_percent, settings
+
+__all__ = [
+    "FORMS",
+    "HYPERVISORS",
+    "Counts",
+    "GuestRun",
+    "HostTime",
+    "KernelRow",
+    "KernelRun",
+    "Matrix",
+    "Row",
+    "Setting",
+    "SiteCode",
+    "boot",
+    "operation_names",
+    "overhead_percent",
+    "run_kernel",
+    "run_matrix",
+    "settings",
+]

@@ -1,0 +1,296 @@
+"""Every operation under every hypervisor in every form: names go in, one frozen record per row comes out.
+
+Figures are integers, equal on every run; host times stand apart, because they are not. A row that cannot exist
+says why. Next: ``pvfast/report/tables.py`` shows it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from pvfast.assembly import disassemble
+from pvfast.errors import PvfastError
+from pvfast.experiments.runs import GuestRun
+from pvfast.experiments.workloads import FORMS, Counts, Setting, overhead_percent, settings
+from pvfast.guest import Benchmark, build
+from pvfast.guest.benchmarks import ROWS
+
+#: What `run_matrix` measures unless asked for less.
+HYPERVISORS = ("native",)
+
+_HOST_REPEATS = 7
+_HOST_ITERATIONS = {0: 10_000, 3: 1_000}        # by the ring that the loop runs in
+
+#: Called with (done, total, what comes next).
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteCode:
+    """A patch site that a row executes, before and after patching.
+
+    Attributes
+    ----------
+    label : str
+        In the guest's source.
+    address : int
+        Linear.
+    before, after : bytes
+        As compiled, and patched.
+    before_text, after_text : str
+        The same, disassembled.
+    """
+
+    label: str
+    address: int
+    before: bytes
+    after: bytes
+    before_text: str
+    after_text: str
+
+    @property
+    def kept(self) -> bool:
+        """Whether the hypervisor left the site as it is."""
+        return self.before == self.after
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One operation under one hypervisor.
+
+    Attributes
+    ----------
+    hypervisor, operation, variant : str
+        The key; `operation` names a loop of the guest, `variant` a body of ``irq_disable`` or nothing.
+    title : str
+        For people.
+    operations : tuple of str
+        The members of ``paravirt_ops`` that it uses.
+    sites : tuple of SiteCode
+        The sites it executes, in order.
+    indirect, direct, patched : Counts or None
+        Per operation; None when the row does not exist.
+    note : str
+        Why the row does not exist, or what patching left alone.
+    """
+
+    hypervisor: str
+    operation: str
+    variant: str
+    title: str
+    operations: tuple[str, ...]
+    sites: tuple[SiteCode, ...]
+    indirect: Counts | None = None
+    direct: Counts | None = None
+    patched: Counts | None = None
+    note: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What rows are sorted by."""
+        return self.hypervisor, self.operation, self.variant
+
+    def counts(self) -> dict[str, Counts | None]:
+        """By form, in the order of `FORMS`."""
+        return dict(zip(FORMS, (self.indirect, self.direct, self.patched), strict=True))
+
+    def overhead_percent(self, figure: str = "cycles") -> float | None:
+        """How much more the indirect form costs than the patched one, in "cycles" or "instructions"."""
+        return overhead_percent(self.indirect, self.patched, figure)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        return {
+            "hypervisor": self.hypervisor, "operation": self.operation, "variant": self.variant,
+            "title": self.title, "operations": list(self.operations),
+            "sites": [_site_dict(site) for site in self.sites],
+            **{form: counts and counts.as_dict() for form, counts in self.counts().items()},
+            "overhead_percent": {name: self.overhead_percent(name) for name in ("instructions", "cycles")},
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class HostTime:
+    """Time that the host took for one operation: the median of interleaved repeats. Never compared exactly.
+
+    Attributes
+    ----------
+    hypervisor, operation, variant, form : str
+        The key.
+    nanoseconds : float
+        Per operation, the empty loop subtracted.
+    """
+
+    hypervisor: str
+    operation: str
+    variant: str
+    form: str
+    nanoseconds: float
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What times are sorted by."""
+        return self.hypervisor, self.operation, self.variant, FORMS.index(self.form)
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """All rows of an experiment, sorted by key.
+
+    Attributes
+    ----------
+    era : str
+        Kernel release whose ``paravirt_ops`` the guest has.
+    processor : str
+        The processor model.
+    rows : tuple of Row
+    host_times : tuple of HostTime
+        Empty unless they were asked for.
+    """
+
+    era: str
+    processor: str
+    rows: tuple[Row, ...]
+    host_times: tuple[HostTime, ...] = ()
+
+    @property
+    def measured(self) -> tuple[Row, ...]:
+        """The rows that hold figures."""
+        return tuple(row for row in self.rows if row.indirect is not None)
+
+    def row(self, hypervisor: str, operation: str, variant: str = "") -> Row:
+        """The row of a key; KeyError when it was not measured."""
+        for row in self.rows:
+            if row.key == (hypervisor, operation, variant):
+                return row
+        raise KeyError((hypervisor, operation, variant))
+
+    def host_ns(self, row: Row, form: str) -> float | None:
+        """Host nanoseconds of a row's form, or None."""
+        key = (*row.key, FORMS.index(form))
+        return next((time.nanoseconds for time in self.host_times if time.key == key), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON; the host's times stand apart from the exact figures."""
+        times = [{"hypervisor": time.hypervisor, "operation": time.operation, "variant": time.variant,
+                  "form": time.form, "nanoseconds": time.nanoseconds} for time in self.host_times]
+        return {
+            "kind": "matrix", "schema": 1, "era": self.era, "processor": self.processor,
+            "rows": [row.as_dict() for row in self.rows], "host_times": times,
+        }
+
+
+def operation_names() -> tuple[str, ...]:
+    """What `run_matrix` can measure, sorted.
+
+    Examples
+    --------
+    >>> operation_names()[:3]
+    ('asm_irq_disable', 'asm_irq_enable', 'iret')
+    """
+    return tuple(sorted(row.name for row in ROWS if row.sites))
+
+
+def run_matrix(
+    hypervisors: Iterable[str] = HYPERVISORS,
+    operations: Iterable[str] = (),
+    *,
+    host_time: bool = False,
+    processor: str = "generic",
+    progress: Progress | None = None,
+) -> Matrix:
+    """Measure operations of the built-in guest kernel as indirect calls, as direct calls and patched.
+
+    Parameters
+    ----------
+    hypervisors : iterable of str, optional
+        Names; those of `HYPERVISORS` unless given.
+    operations : iterable of str, optional
+        Of `operation_names`; all unless given.
+    host_time : bool, optional
+        Whether to time the host as well.
+    processor : str, optional
+        A model of `pvfast.processor`.
+    progress : callable, optional
+        Called with (done, total, what comes next).
+
+    Returns
+    -------
+    Matrix
+        Equal on every run, but for the host's times.
+
+    Raises
+    ------
+    GuestError
+        A guest did not do what it should.
+    PvfastError
+        There is no such operation, hypervisor or processor.
+
+    Examples
+    --------
+    >>> row = run_matrix(["native"], ["irq_disable"]).row("native", "irq_disable")
+    >>> row.indirect.instructions, row.direct.instructions, row.patched.instructions
+    (7, 8, 4)
+    >>> row.sites[0].before_text
+    'pushl %ecx; pushl %edx; calll *0xc010a068; popl %edx; popl %ecx'
+    """
+    wanted = set(operations) or set(operation_names())
+    if unknown := sorted(wanted.difference(operation_names())):
+        raise PvfastError(f"no operation {unknown[0]!r}: choose from {', '.join(operation_names())}")
+    image = build()
+    every = [setting for name in sorted(set(hypervisors)) for setting in settings(image, name)]
+    todo = [(setting, [loop for loop in setting.benchmarks() if loop.name in wanted]) for setting in every]
+    total = sum(len(loops) for _, loops in todo)
+    rows: list[Row] = []
+    times: list[HostTime] = []
+    for setting, loops in todo:
+        if not loops:
+            continue
+        runs = [GuestRun(setting, form, processor) for form in FORMS]
+        for loop in loops:
+            if progress:
+                progress(len(rows), total, f"{setting.hypervisor} {loop.name} {setting.variant}".strip())
+            rows.append(_measure(setting, loop, runs))
+            if host_time and rows[-1].indirect:
+                times += _host_times(setting, loop, runs)
+    if progress:
+        progress(total, total, "")
+    return Matrix(image.era.name, processor, tuple(sorted(rows, key=lambda row: row.key)),
+                  tuple(sorted(times, key=lambda time: time.key)))
+
+
+def _measure(setting: Setting, loop: Benchmark, runs: list[GuestRun]) -> Row:
+    sites = _sites(loop, runs)
+    title = f"{loop.title}, {setting.title}" if setting.title else loop.title
+    key = (setting.hypervisor, loop.name, setting.variant, title, loop.operations, sites)
+    if missing := runs[0].missing(loop):
+        return Row(*key, note=missing)
+    kept = [site.label for site in sites if site.kept]
+    note = f"{', '.join(kept)}: nothing fits and keeps the registers, so it stays an indirect call" if kept else ""
+    return Row(*key, *(run.per_operation(loop.name) for run in runs), note)
+
+
+def _sites(loop: Benchmark, runs: list[GuestRun]) -> tuple[SiteCode, ...]:
+    images = {run.form: run.image for run in runs}
+    found = []
+    for label in loop.sites:
+        site = images["indirect"].site(label)
+        before, after = (images[form].read(label, site.length) for form in ("indirect", "patched"))
+        found.append(SiteCode(label, site.address, before, after, *(
+            "; ".join(row.text for row in disassemble(code, site.address)) for code in (before, after))))
+    return tuple(found)
+
+
+def _host_times(setting: Setting, loop: Benchmark, runs: list[GuestRun]) -> list[HostTime]:
+    """The forms take turns, so that what disturbs the host disturbs them alike."""
+    iterations = _HOST_ITERATIONS[loop.ring]
+    repeats = [[run.host_ns(loop.name, iterations) for run in runs] for _ in range(_HOST_REPEATS)]
+    return [HostTime(setting.hypervisor, loop.name, setting.variant, form, round(median(taken), 1))
+            for form, taken in zip(FORMS, zip(*repeats, strict=True), strict=True)]
+
+
+def _site_dict(site: SiteCode) -> dict[str, Any]:
+    return {"label": site.label, "address": site.address, "length": len(site.before), "before": site.before.hex(),
+            "after": site.after.hex(), "before_text": site.before_text, "after_text": site.after_text}

@@ -1,0 +1,172 @@
+"""How one machine is measured: an image in one form goes in; counts and host times per operation come out.
+
+`boot` is the one place that makes a machine for a hypervisor. A loop is run for N and for 2N iterations; what the
+second N cost is the loop's, and its baseline's is subtracted. Next: ``matrix.py``.
+"""
+
+from time import perf_counter_ns
+
+from pvfast.core.engine import StopReason
+from pvfast.errors import GuestError
+from pvfast.experiments.workloads import Counts, Setting
+from pvfast.guest import Benchmark, GuestImage
+from pvfast.machine import Machine
+from pvfast.paravirt.hypervisors import hypervisor_names
+from pvfast.paravirt.hypervisors.native import Native
+
+#: Iterations of a counted run.
+ITERATIONS = 100
+
+_RAM = "16M"
+_BOOT_INSTRUCTIONS = 2_000_000
+#: More than any iteration of any loop takes.
+_ITERATION_INSTRUCTIONS = 10_000
+_FAULT_WORDS = ("vector", "error code", "eip")
+
+
+def boot(image: GuestImage, hypervisor: str = Native.name, processor: str = "generic") -> Machine:
+    """Make a machine and boot the guest kernel on it until it idles.
+
+    Parameters
+    ----------
+    image : GuestImage
+        In any form.
+    hypervisor : str, optional
+        What it runs on.
+    processor : str, optional
+        A model of `pvfast.processor`.
+
+    Returns
+    -------
+    Machine
+        Stopped at the label ``boot_done``.
+
+    Raises
+    ------
+    GuestError
+        The kernel did not get there, or the hypervisor cannot run a guest yet.
+
+    Examples
+    --------
+    >>> from pvfast.guest import build
+    >>> image = build()
+    >>> boot(image).cpu.eip == image.labels["boot_done"]
+    True
+    """
+    if hypervisor != Native.name:
+        raise GuestError(f"{hypervisor} can patch the guest kernel but not run it yet: choose another of "
+                         f"{', '.join(hypervisor_names())}")
+    machine = Machine(ram=_RAM, processor=processor)
+    image.load(machine)
+    run_to(machine, image, "boot_done", _BOOT_INSTRUCTIONS)
+    return machine
+
+
+def run_to(machine: Machine, image: GuestImage, label: str, max_instructions: int) -> None:
+    """Run until the next instruction is at a label.
+
+    Raises
+    ------
+    GuestError
+        It stopped before; says where, and the guest's first fault.
+    """
+    stop = machine.run(until=image.labels[label], max_instructions=max_instructions)
+    if stop.reason is not StopReason.UNTIL:
+        raise GuestError(f"the guest kernel did not reach {label}: {stop.reason.name} at {stop.eip:#010x} after "
+                         f"{machine.counters.instructions} instructions{_first_fault(machine, image)}; "
+                         "Machine.step() from there shows how")
+
+
+def read_word(machine: Machine, image: GuestImage, label: str, index: int = 0) -> int:
+    """One of the guest kernel's variables."""
+    return int.from_bytes(machine.read_linear(image.labels[label] + 4 * index, 4), "little")
+
+
+def _first_fault(machine: Machine, image: GuestImage) -> str:
+    try:
+        values = [read_word(machine, image, "fault_record", index) for index in range(len(_FAULT_WORDS))]
+    except ValueError:      # paging is not what the kernel has set up: it never got far
+        return ""
+    if not values[-1]:
+        return ""
+    return ", its first fault: " + ", ".join(
+        f"{name} {value:#x}" for name, value in zip(_FAULT_WORDS, values, strict=True))
+
+
+class GuestRun:
+    """A booted guest kernel whose patch sites have one form.
+
+    Parameters
+    ----------
+    setting : Setting
+        Hypervisor and variant.
+    form : str
+        One of `pvfast.experiments.workloads.FORMS`.
+    processor : str, optional
+        A model of `pvfast.processor`.
+
+    Examples
+    --------
+    >>> from pvfast.experiments.workloads import settings
+    >>> from pvfast.guest import build
+    >>> native, = settings(build(), "native")
+    >>> GuestRun(native, "indirect").per_operation("irq_disable").instructions
+    7
+    """
+
+    def __init__(self, setting: Setting, form: str, processor: str = "generic") -> None:
+        self.form = form
+        self.image = setting.formed(form)
+        self.machine = boot(self.image, setting.hypervisor, processor)
+        for operation, target in setting.pointers.items():
+            self.machine.write_linear(self.image.pointers[operation], target.to_bytes(4, "little"))
+        self._loops: dict[str, Counts] = {}
+
+    def missing(self, benchmark: Benchmark) -> str:
+        """Why a loop cannot run on this machine; empty when it can."""
+        if benchmark.needs_sep and not read_word(self.machine, self.image, "sysenter_enabled"):
+            return ("the cpuid operation shows the kernel no SEP here, so sysenter and sysexit are not used: "
+                    "system calls enter by int $0x80")
+        return ""
+
+    def loop(self, name: str, iterations: int) -> None:
+        """Run a loop from its label to ``bench_done``."""
+        self.machine.cpu.eip = self.image.benchmarks[name].address
+        self.machine.cpu.ecx = iterations
+        run_to(self.machine, self.image, "bench_done", iterations * _ITERATION_INSTRUCTIONS)
+
+    def counts(self, name: str, iterations: int) -> Counts:
+        """What a run of a loop costs, the way in and out included."""
+        counters = self.machine.counters
+        before = Counts(counters.instructions, counters.cycles)
+        self.loop(name, iterations)
+        return Counts(counters.instructions, counters.cycles) - before
+
+    def per_operation(self, name: str) -> Counts:
+        """What one iteration costs, less the same of the loop without its site.
+
+        Raises
+        ------
+        GuestError
+            Its iterations do not all cost the same, or the guest did not come back.
+        """
+        baseline = self.image.benchmarks[name].baseline
+        own = self._per_iteration(name)
+        return own - self._per_iteration(baseline) if baseline else own
+
+    def _per_iteration(self, name: str) -> Counts:
+        if name not in self._loops:
+            once = self.counts(name, ITERATIONS)
+            self._loops[name] = (self.counts(name, 2 * ITERATIONS) - once).per(ITERATIONS, name)
+        return self._loops[name]
+
+    def host_ns(self, name: str, iterations: int) -> float:
+        """Host nanoseconds per operation, once: the loop's time less its baseline's. Not exact, not repeatable."""
+        baseline = self.image.benchmarks[name].baseline
+        spent = self._time(name, iterations)
+        return (spent - (self._time(baseline, iterations) if baseline else 0)) / iterations
+
+    def _time(self, name: str, iterations: int) -> int:
+        start = perf_counter_ns()
+        self.loop(name, iterations)
+        return perf_counter_ns() - start

@@ -1,0 +1,246 @@
+"""Tables and JSON: results go in, rich renderables or text come out; `show` writes them.
+
+One function per kind of result, one column list each. Colour and the width of the terminal are rich's business;
+into a pipe goes plain text, as wide as it needs to be. Next: ``progress.py``.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pvfast.experiments.kernel_runs import KernelRow, KernelRun
+from pvfast.experiments.matrix import Matrix, Row, SiteCode
+from pvfast.experiments.workloads import FORMS, Counts
+from pvfast.images import OperationSummary, PatchedSite, SiteRow
+from pvfast.isa.form import FLAGS, Form
+
+#: Of text that goes to a file or a pipe: nothing is cut or wrapped.
+_PIPE_COLUMNS = 250
+_NOTHING = "-"
+
+
+def show(parts: Iterable[RenderableType], stream: TextIO | None = None) -> None:
+    """Write tables and paragraphs, one after the other.
+
+    Parameters
+    ----------
+    parts : iterable of renderable
+    stream : text file, optional
+        Standard output unless given.
+
+    Examples
+    --------
+    >>> show([Text("pvfast")])
+    pvfast
+    """
+    console = Console(file=stream, highlight=False)
+    if not console.is_terminal:
+        console = Console(file=stream, highlight=False, width=_PIPE_COLUMNS, no_color=True)
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part, soft_wrap=isinstance(part, Text))
+    console.file.write("\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n")
+
+
+def to_json(value: Any) -> str:
+    """JSON text with a stable layout.
+
+    Examples
+    --------
+    >>> print(to_json({"cycles": 17}))
+    {
+      "cycles": 17
+    }
+    """
+    return json.dumps(value, indent=2)
+
+
+def matrix_report(matrix: Matrix) -> list[RenderableType]:
+    """What ``pvfast run`` shows: for each hypervisor the costs, then the patch sites.
+
+    Parameters
+    ----------
+    matrix : Matrix
+        From `pvfast.experiments.run_matrix`.
+    """
+    parts: list[RenderableType] = []
+    for hypervisor, group in groupby(matrix.rows, key=lambda row: row.hypervisor):
+        rows = list(group)
+        parts += [_heading(f"{hypervisor}: cost of one operation, Linux {matrix.era}, processor model "
+                           f"{matrix.processor}"), _cost_table(matrix, rows)]
+        parts += [Text(f"  {_name(row)}: {row.note}") for row in rows if row.note]
+        parts += [Text(), _heading(f"{hypervisor}: patch sites"), *_guest_sites(rows), Text()]
+    parts.append(Text("Instructions and modelled cycles are exact and equal on every run. Overhead: cycles, "
+                      "indirect over patched."))
+    if matrix.host_times:
+        parts.append(Text("Host ns: median time on this host, not exact."))
+    return parts
+
+
+def _cost_table(matrix: Matrix, rows: Sequence[Row]) -> Table:
+    timed = bool(matrix.host_times)
+    table = _table(("operation", "instructions", "cycles", "overhead", *(("host ns",) if timed else ())), left=1)
+    table.add_row("", *(" / ".join(FORMS),) * 2, "", *((" / ".join(FORMS),) if timed else ()), style="dim")
+    for row in rows:
+        times = (_slashed(matrix.host_ns(row, form) for form in FORMS),) if timed else ()
+        counts = list(row.counts().values())
+        table.add_row(_name(row), _slashed(_figure(found, "instructions") for found in counts),
+                      _slashed(_figure(found, "cycles") for found in counts), _percent(row), *times)
+    return table
+
+
+def _guest_sites(rows: Sequence[Row]) -> list[RenderableType]:
+    seen: dict[tuple[str, bytes, bytes], SiteCode] = {}
+    for row in rows:
+        for site in row.sites:
+            seen.setdefault((site.label, site.before, site.after), site)
+    return [_site(f"{site.label} {site.address:#010x}", (site.before, site.before_text),
+                  (site.after, site.after_text)) for site in seen.values()]
+
+
+def _site(name: str, before: tuple[bytes, str], after: tuple[bytes, str], *more: str) -> RenderableType:
+    """A site's name, and below it bytes and instructions before and after."""
+    width = 3 * max(len(before[0]), len(after[0]))
+    lines = [f"  before  {before[0].hex(' '):<{width}} {before[1]}"]
+    same = before[0] == after[0]
+    lines.append("  after   the same" if same else f"  after   {after[0].hex(' '):<{width}} {after[1]}")
+    return Text.assemble((name, "bold"), *(f"\n{line}" for line in (*lines, *more)))
+
+
+def kernel_report(run: KernelRun) -> list[RenderableType]:
+    """What ``pvfast run --image`` shows: costs, sites and states, and what was not measured."""
+    costs = _table(("operation", "sites", "instructions", "cycles", "overhead"), left=1)
+    costs.add_row("", "", *("unpatched / patched",) * 2, "", style="dim")
+    sites = [Text()]
+    for row in run.measured:
+        pair = (row.unpatched, row.patched)
+        costs.add_row(row.operation, str(row.sites), _slashed(_figure(found, "instructions") for found in pair),
+                      _slashed(_figure(found, "cycles") for found in pair), _percent(row))
+        sites.append(_site(f"{row.operation} {row.address:#010x}", (row.before, row.before_text),
+                           (row.after or b"", row.after_text), f"  state   {row.state}"))
+    missing = [row for row in run.rows if row not in run.measured]
+    return [
+        _heading(run.banner or "a kernel without a version banner"),
+        Text("One real site of each operation with its real callee, from the site to the address behind it; "
+             f"processor model {run.processor}."),
+        costs, *sites, Text(),
+        Text(f"{len(run.measured)} of {len(run.rows)} operations measured."),
+        *(Text(f"  {row.operation} ({row.sites} sites): {row.reason}") for row in missing),
+    ]
+
+
+def sites_report(rows: Sequence[SiteRow], summary: Sequence[OperationSummary]) -> list[RenderableType]:
+    """What ``pvfast sites`` shows."""
+    table = _table(("site", "type", "operation", "length", "section", "instructions"), left=1)
+    for row in rows:
+        table.add_row(f"{row.address:#010x}", str(row.type), row.operation, str(row.length), row.section,
+                      row.disassembly)
+    counts = _table(("operation", "type", "sites", "bytes"), left=1)
+    for entry in summary:
+        counts.add_row(entry.operation, str(entry.type), str(entry.sites), str(entry.bytes))
+    return [table, Text(), counts, Text(f"{len(rows)} patch sites, {len(summary)} operations")]
+
+
+def sites_json(rows: Sequence[SiteRow], summary: Sequence[OperationSummary]) -> str:
+    """What ``pvfast sites --json`` prints."""
+    columns = ("address", "type", "operation", "length", "section", "disassembly")
+    return to_json({
+        "kind": "sites", "schema": 1,
+        "sites": [{name: getattr(row, name) for name in columns} for row in rows],
+        "summary": [{name: getattr(entry, name) for name in ("type", "operation", "sites", "bytes")}
+                    for entry in summary],
+    })
+
+
+def sites_csv(rows: Sequence[SiteRow]) -> str:
+    """What ``pvfast sites --csv`` prints: addresses in lower-case hexadecimal, as ``pvfast patch --csv`` does.
+
+    Examples
+    --------
+    >>> print(sites_csv([SiteRow(0xC0100000, 31, "irq.irq_disable", 6, ".text", "calll *0xc0400010")]), end="")
+    site,type,op,len,section,instructions
+    c0100000,31,irq.irq_disable,6,.text,calll *0xc0400010
+    """
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("site", "type", "op", "len", "section", "instructions"))
+    writer.writerows((f"{row.address:x}", row.type, row.operation, row.length, row.section, row.disassembly)
+                     for row in rows)
+    return text.getvalue()
+
+
+def patch_report(sites: Sequence[PatchedSite], show_code: Callable[[bytes, int], str]) -> list[RenderableType]:
+    """What ``pvfast patch`` shows; the undecided sites and their reasons come last.
+
+    Parameters
+    ----------
+    sites : sequence of PatchedSite
+    show_code : callable
+        From bytes and their linear address to one line of disassembly.
+    """
+    decided = [site for site in sites if site.after is not None]
+    table = _table(("site", "operation", "before", "after", "instructions after"), left=5)
+    for site in decided:
+        after = site.after or b""
+        table.add_row(f"{site.record.address:#010x}", site.operation or _NOTHING, site.before.hex(" "),
+                      after.hex(" "), show_code(after, site.record.address))
+    undecided = [site for site in sites if site.after is None]
+    return [
+        table,
+        Text(f"{len(decided)} of {len(sites)} patch sites decided"),
+        *(Text(f"  undecided: {site.record.address:#010x} {site.operation or f'type {site.record.type}'}: "
+               f"{site.reason}") for site in undecided),
+    ]
+
+
+def isa_report(forms: Sequence[Form]) -> list[RenderableType]:
+    """What ``pvfast isa`` shows: one line per row of the instruction set."""
+    table = _table(("opcode", "instruction", "operands", "reads", "writes", "undefined", "cost", ""), left=8)
+    for row in forms:
+        marks = {"lock": row.lock, "CPL 0": row.privileged, "ends block": row.ends}
+        table.add_row(row.opcode, row.syntax, " ".join(row.access), *(
+            _letters(mask) for mask in (row.reads, row.writes, row.undefined)), row.cost,
+            ", ".join(name for name, set_ in marks.items() if set_))
+    return [table, Text(f"{len(forms)} forms; flags: o s z a p c")]
+
+
+def _letters(mask: int) -> str:
+    return "".join(letter for letter in "oszapc" if mask & FLAGS[letter])
+
+
+def _table(columns: Sequence[str], left: int) -> Table:
+    """The first `left` columns hold words, the others figures."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number < left else "right", overflow="fold")
+    return table
+
+
+def _heading(text: str) -> Text:
+    return Text(text, style="bold")
+
+
+def _name(row: Row) -> str:
+    return f"{row.operation} ({row.variant})" if row.variant else row.operation
+
+
+def _slashed(values: Iterable[object]) -> str:
+    return " / ".join(_NOTHING if value is None else str(value) for value in values)
+
+
+def _figure(counts: Counts | None, name: str) -> int | None:
+    return counts and getattr(counts, name)
+
+
+def _percent(row: Row | KernelRow) -> str:
+    value = row.overhead_percent()
+    return _NOTHING if value is None else f"{value:+.1f} %"
