@@ -204,16 +204,22 @@ def _run(kernel: KernelImage, site: PatchedSite, code: bytes, state: State, proc
         raise GuestError(f"the site at {address:#010x} changed a register that a call preserves")
     counts = Counts(machine.counters.instructions, machine.counters.cycles)
     scratch = machine.read_linear(memory.scratch, kernel_machine.SCRATCH_BYTES)
+    for offset, word in state.leaves.items():
+        found = int.from_bytes(scratch[offset:offset + 4], "little")
+        if found != _value(memory.scratch, word):
+            raise GuestError(f"it left {found:#x} at offset {offset:#x} of its state, which is not what it is for")
     return counts, (machine.cpu.eax & state.result, scratch)
 
 
 def _enter(machine: Machine, scratch: int, state: State) -> None:
-    def value(given: int | Scratch) -> int:
-        return scratch + given.offset if isinstance(given, Scratch) else given
     for offset, word in state.words.items():
-        machine.write_linear(scratch + offset, value(word).to_bytes(4, "little"))
+        machine.write_linear(scratch + offset, _value(scratch, word).to_bytes(4, "little"))
     for name, given in state.registers.items():
-        setattr(machine.cpu, name, value(given))
+        setattr(machine.cpu, name, _value(scratch, given))
+
+
+def _value(scratch: int, given: int | Scratch) -> int:
+    return scratch + given.offset if isinstance(given, Scratch) else given
 
 
 def _stopped(machine: Machine, stop: Any, bits: int) -> str:

@@ -30,6 +30,8 @@ class State:
         The others are zero.
     words : mapping of int to (int or Scratch)
         32-bit words of the scratch area, by offset.
+    leaves : mapping of int to (int or Scratch)
+        Words of the scratch area afterwards: that the operation did what it is for.
     result : int
         Bits of EAX that the operation answers with; 0 when it answers nothing.
     """
@@ -37,6 +39,7 @@ class State:
     text: str
     registers: Mapping[str, int | Scratch] = field(default_factory=lambda: MappingProxyType({}))
     words: Mapping[int, int | Scratch] = field(default_factory=lambda: MappingProxyType({}))
+    leaves: Mapping[int, int | Scratch] = field(default_factory=lambda: MappingProxyType({}))
     result: int = 0
 
 
@@ -44,7 +47,7 @@ class State:
 _GATHER_END = 0x0C
 _GATHER_ACTIVE = 0x18
 _GATHER_LOCAL = 0x1C
-_BATCH_MAX = _GATHER_LOCAL + 8
+_BATCH_NR, _BATCH_MAX, _BATCH_PAGES = (_GATHER_LOCAL + offset for offset in (4, 8, 12))
 _MMU_GATHER_BUNDLE = 8
 _PAGE = 0x800                       # a struct page; only its address is used
 _PAGE_BYTES = 0x1000
@@ -53,7 +56,7 @@ _LOCKED = 1                         # _Q_LOCKED_VAL
 _LOCK_FREED = State(
     "EAX: a lock word of 0, EDX: 1; it was held when the caller looked and is free now; static keys as in the "
     "image",
-    {"eax": Scratch(0), "edx": _LOCKED}, {0: 0})
+    {"eax": Scratch(0), "edx": _LOCKED}, {0: 0}, {0: _LOCKED})
 
 #: Operation to its state, or to the reason why it has none.
 STATES: Mapping[str, State | str] = MappingProxyType({
@@ -65,13 +68,14 @@ STATES: Mapping[str, State | str] = MappingProxyType({
     "mmu.tlb_remove_table": State(
         "EAX: a struct mmu_gather whose first batch is empty and has room for 8, EDX: a struct page",
         {"eax": Scratch(0), "edx": Scratch(_PAGE)},
-        {_GATHER_END: _PAGE_BYTES, _GATHER_ACTIVE: Scratch(_GATHER_LOCAL), _BATCH_MAX: _MMU_GATHER_BUNDLE}),
+        {_GATHER_END: _PAGE_BYTES, _GATHER_ACTIVE: Scratch(_GATHER_LOCAL), _BATCH_MAX: _MMU_GATHER_BUNDLE},
+        {_BATCH_NR: 1, _BATCH_PAGES: Scratch(_PAGE)}),
     "mmu.exit_mmap": State("EAX: a struct mm_struct, not read", {"eax": Scratch(0)}),
     "mmu.notify_page_enc_status_changed": State(
         "EAX: a linear address, EDX: 1 page, ECX: 0, not encrypted", {"eax": Scratch(0), "edx": 1}),
     "lock.queued_spin_lock_slowpath": _LOCK_FREED,
     "lock.queued_spin_unlock": State("EAX: a lock word of 1: held, nobody waits",
-                                     {"eax": Scratch(0)}, {0: _LOCKED}),
+                                     {"eax": Scratch(0)}, {0: _LOCKED}, {0: 0}),
     "lock.wait": State("EAX: a byte of 1, EDX: 1, the value to wait on; a processor without a hypervisor goes on",
                        {"eax": Scratch(0), "edx": _LOCKED}, {0: _LOCKED}),
     "lock.kick": State("EAX: processor 0"),

@@ -5,7 +5,7 @@ says why. Next: ``pvfast/report/tables.py`` shows it.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -233,8 +233,8 @@ def run_matrix(
     >>> row = run_matrix(["native"], ["irq_disable"]).row("native", "irq_disable")
     >>> row.indirect.instructions, row.direct.instructions, row.patched.instructions
     (7, 8, 4)
-    >>> row.sites[0].before_text
-    'pushl %ecx; pushl %edx; calll *0xc010a068; popl %edx; popl %ecx'
+    >>> row.sites[0].after_text
+    'cli; nop; leal (%esi), %esi; nop'
     """
     wanted = set(operations) or set(operation_names())
     if unknown := sorted(wanted.difference(operation_names())):
@@ -264,12 +264,13 @@ def run_matrix(
 def _measure(setting: Setting, loop: Benchmark, runs: list[GuestRun]) -> Row:
     sites = _sites(loop, runs)
     title = f"{loop.title}, {setting.title}" if setting.title else loop.title
-    key = (setting.hypervisor, loop.name, setting.variant, title, loop.operations, sites)
+    row = Row(setting.hypervisor, loop.name, setting.variant, title, loop.operations, sites)
     if missing := runs[0].missing(loop):
-        return Row(*key, note=missing)
+        return replace(row, note=missing)
     kept = [site.label for site in sites if site.kept]
     note = f"{', '.join(kept)}: nothing fits and keeps the registers, so it stays an indirect call" if kept else ""
-    return Row(*key, *(run.per_operation(loop.name) for run in runs), note)
+    indirect, direct, patched = (run.per_operation(loop.name) for run in runs)
+    return replace(row, indirect=indirect, direct=direct, patched=patched, note=note)
 
 
 def _sites(loop: Benchmark, runs: list[GuestRun]) -> tuple[SiteCode, ...]:

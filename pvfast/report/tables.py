@@ -117,7 +117,7 @@ def kernel_report(run: KernelRun) -> list[RenderableType]:
     """What ``pvfast run --image`` shows: costs, sites and states, and what was not measured."""
     costs = _table(("operation", "sites", "instructions", "cycles", "overhead"), left=1)
     costs.add_row("", "", *("unpatched / patched",) * 2, "", style="dim")
-    sites = [Text()]
+    sites: list[RenderableType] = [Text()]
     for row in run.measured:
         pair = (row.unpatched, row.patched)
         costs.add_row(row.operation, str(row.sites), _slashed(_figure(found, "instructions") for found in pair),
@@ -238,7 +238,7 @@ def _slashed(values: Iterable[object]) -> str:
 
 
 def _figure(counts: Counts | None, name: str) -> int | None:
-    return counts and getattr(counts, name)
+    return None if counts is None else getattr(counts, name)
 
 
 def _percent(row: Row | KernelRow) -> str:

@@ -1,4 +1,4 @@
-"""Fixtures of the image tests: the folder of real kernels, which stays outside the repository."""
+"""Fixtures of all tests: the folder of real kernels, which stays outside the repository."""
 
 import os
 from pathlib import Path

@@ -1,0 +1,97 @@
+"""One machine measured: booting, the protocol of the loops, what is refused."""
+
+import pytest
+
+import pvfast
+from pvfast.errors import GuestError, ImageError
+from pvfast.experiments import FORMS, Counts, GuestRun, boot, overhead_percent, settings
+from pvfast.guest import GuestImage, build
+from pvfast.paravirt.hypervisors.xen import VCPU_INFO_SYMBOL
+
+
+@pytest.fixture(scope="module")
+def image() -> GuestImage:
+    return build()
+
+
+@pytest.fixture
+def run(image: GuestImage) -> GuestRun:
+    native, = settings(image, "native")
+    return GuestRun(native, "indirect")
+
+
+def test_boot_stops_at_boot_done(image: GuestImage) -> None:
+    assert boot(image).cpu.eip == image.labels["boot_done"]
+
+
+def test_a_kernel_that_does_not_boot_is_a_typed_error(image: GuestImage) -> None:
+    code = bytearray(image.code)
+    offset = image.entry - image.physical
+    code[offset:offset + 2] = b"\x0f\x0b"                               # ud2
+    with pytest.raises(GuestError, match=r"did not reach boot_done: SHUTDOWN at 0x00100000"):
+        boot(image.with_patches(bytes(code)))
+
+
+def test_a_fault_in_a_loop_is_reported_with_its_place(run: GuestRun) -> None:
+    site = run.image.labels["site_irq_disable"]
+    run.machine.write_linear(site, b"\x0f\x0b")
+    with pytest.raises(GuestError, match=f"did not reach bench_done.* vector 0x6, .* eip {site:#x}"):
+        run.per_operation("irq_disable")
+
+
+def test_a_loop_that_never_ends_is_stopped(run: GuestRun) -> None:
+    run.machine.write_linear(run.image.labels["site_irq_disable"], b"\xeb\xfe")     # jmp .
+    with pytest.raises(GuestError, match="BUDGET"):
+        run.counts("irq_disable", 1)
+
+
+def test_unequal_iterations_are_refused() -> None:
+    with pytest.raises(GuestError, match=r"101 instructions .* not 100 equal iterations"):
+        Counts(101, 200).per(100, "irq_disable")
+
+
+def test_counts_are_the_same_again(run: GuestRun) -> None:
+    first = run.counts("irq_save_restore", 50)
+    assert run.counts("irq_save_restore", 50) == first
+
+
+def test_a_form_that_does_not_exist(image: GuestImage) -> None:
+    native, = settings(image, "native")
+    with pytest.raises(ValueError, match=r"form 'inline': choose one of indirect, direct, patched"):
+        native.formed("inline")
+
+
+def test_a_hypervisor_that_the_guest_does_not_know(image: GuestImage) -> None:
+    with pytest.raises(ImageError, match="no probe for 'vmi'"):
+        settings(image, "vmi")
+
+
+def test_an_empty_comparison() -> None:
+    assert overhead_percent(None, Counts(1, 1)) is None
+    assert overhead_percent(Counts(1, 1), Counts(0, 0)) is None
+    assert overhead_percent(Counts(7, 17), Counts(4, 11), "instructions") == 75.0
+
+
+def test_xen_has_a_setting_for_each_body_of_irq_disable(image: GuestImage) -> None:
+    plain, shared, per_cpu, inline = settings(image, "xen")
+    assert [loop.name for loop in shared.benchmarks()] == ["irq_disable"]
+    assert len(plain.benchmarks()) > 10
+    site = image.site("site_irq_disable")
+    code = {setting.variant: setting.formed("patched").read("site_irq_disable", site.length)
+            for setting in (plain, shared, per_cpu, inline)}
+    assert code[""] == code["inline"] != code["per_cpu"]
+    assert code["smp_processor_id"] == code["per_cpu"] == image.read("site_irq_disable", site.length)
+    assert not shared.image.vcpu_info_is_placed
+    assert VCPU_INFO_SYMBOL not in per_cpu.context.symbols
+    targets = {setting.variant: setting.context.targets["irq_disable"] for setting in (shared, per_cpu, inline)}
+    assert targets == {"smp_processor_id": image.labels["xen_irq_disable_shared"],
+                       "per_cpu": image.labels["xen_irq_disable_percpu"],
+                       "inline": image.labels["xen_irq_disable_direct"]}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_host_time_is_a_time(image: GuestImage, form: str) -> None:
+    native, = settings(image, "native")
+    run = GuestRun(native, form)
+    assert isinstance(run.host_ns("null_syscall_int80", 100), float)
+    assert isinstance(run.machine, pvfast.Machine)

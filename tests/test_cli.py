@@ -1,0 +1,194 @@
+"""The command line: help, exit codes, errors in one line, plain text in pipes, JSON and CSV for machines."""
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import pvfast
+from pvfast.cli import cli
+from pvfast.isa.forms import FORMS as ISA_FORMS
+from tests.images.synthetic import Kernel
+
+COMMANDS = ("run", "sites", "patch", "isa")
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A 32-bit kernel with two sites that call the same function, a `ret`."""
+    made = Kernel(sites=((0, 9, 6), (16, 11, 6)), pointers=(0xC1001800,) * 13)
+    code = bytearray(b"\xcc" * 0x1000)
+    for at, kind, _ in made.sites:
+        code[at:at + 6] = made.call(at, kind)
+    code[0x800:0x801] = b"\xc3"
+    made.code = bytes(code)
+    path = tmp_path / "vmlinux"
+    path.write_bytes(made.elf())
+    return path
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
+def test_help_says_the_exit_codes(command: tuple[str, ...]) -> None:
+    result = call(*command, "--help")
+    assert result.exit_code == 0
+    assert "0 done; 1 failed" in result.output
+    assert "130 stopped by Ctrl-C" in result.output
+
+
+def test_version() -> None:
+    assert call("--version").output == f"pvfast, version {pvfast.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [
+    ("walk",), ("run", "--colour"), ("run", "--operation", "popf"), ("run", "--hypervisor", "bochs"), ("sites",),
+    ("sites", "vmlinux", "--json", "--csv"), ("patch", "vmlinux", "--hypervisor", "xen"),
+    ("run", "--image", "vmlinux", "--hypervisor", "xen"),
+])
+def test_wrong_usage(arguments: tuple[str, ...]) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert "Usage: " in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("sites",), ("patch",), ("run", "--image")])
+def test_broken_files(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(b"\x7fELF" + bytes(40))
+    for bad in (path, tmp_path / "absent", tmp_path):
+        result = call(*arguments, bad)
+        assert result.exit_code == 1
+        assert result.stdout == ""
+        assert result.stderr.startswith("pvfast: error: ")
+        assert result.stderr.count("\n") == 1
+
+
+def test_run_prints_figures_and_sites() -> None:
+    result = call("run", "--hypervisor", "native", "--operation", "irq_disable")
+    assert result.exit_code == 0
+    assert "7 / 8 / 4" in result.output
+    assert "  after   fa 90 8d b4 26 00 00 00 00 90  cli; nop;" in result.output
+    assert "host ns" in result.output
+    assert result.stderr == ""
+
+
+def test_no_escape_codes_and_no_trailing_blanks_in_pipes() -> None:
+    result = call("run", "--operation", "irq_disable", "--hypervisor", "native")
+    assert "\x1b" not in result.output
+    assert all(line == line.rstrip() for line in result.output.splitlines())
+
+
+def test_run_without_host_time_is_equal_every_time() -> None:
+    arguments = ("run", "--no-host-time", "--hypervisor", "native")
+    first = call(*arguments)
+    assert first.output == call(*arguments).output
+    assert "host ns" not in first.output
+
+
+def test_run_json() -> None:
+    value = json.loads(call("run", "--json", "--operation", "iret", "--hypervisor", "native").output)
+    row, = value["rows"]
+    assert (value["kind"], row["operation"], row["indirect"]["instructions"]) == ("matrix", "iret", 2)
+    assert len(value["host_times"]) == 3
+
+
+def test_run_image(image: Path) -> None:
+    result = call("run", "--image", image)
+    assert result.exit_code == 0
+    assert "1 of 2 operations measured." in result.output       # an unlock that does not unlock is noticed
+    value = json.loads(call("run", "--image", image, "--json", "--operation", "lock.kick").output)
+    row, = value["rows"]
+    assert (value["kind"], row["unpatched"], row["patched"]) == (
+        "kernel", {"instructions": 2, "cycles": 5}, {"instructions": 1, "cycles": 1})
+
+
+def test_run_image_that_cannot_be_measured(tmp_path: Path) -> None:
+    path = tmp_path / "vmlinux"
+    path.write_bytes(Kernel(sites=((0, 4, 6),), pointers=(0xC1001800,) * 13).elf())
+    result = call("run", "--image", path)
+    assert result.exit_code == 3
+    assert "needs a booted kernel" in result.output
+
+
+def test_sites(image: Path) -> None:
+    assert "2 patch sites, 2 operations" in call("sites", image).output
+    value = json.loads(call("sites", image, "--json").output)
+    assert [row["operation"] for row in value["sites"]] == ["lock.queued_spin_unlock", "lock.kick"]
+    assert value["summary"][0] == {"type": 9, "operation": "lock.queued_spin_unlock", "sites": 1, "bytes": 6}
+    rows = list(csv.DictReader(io.StringIO(call("sites", image, "--csv").output)))
+    assert [row["site"] for row in rows] == ["c1001000", "c1001010"]
+
+
+def test_patch(image: Path, tmp_path: Path) -> None:
+    output = tmp_path / "patched"
+    result = call("patch", image, "--hypervisor", "native", "-o", output)
+    assert result.exit_code == 0
+    assert "2 of 2 patch sites decided" in result.output
+    assert output.stat().st_size == image.stat().st_size
+    rows = list(csv.DictReader(io.StringIO(call("patch", image, "--csv").output)))
+    assert list(rows[0]) == ["site", "type", "op", "len", "section", "before", "after"]
+
+
+def test_patch_with_undecided_sites(tmp_path: Path) -> None:
+    path = tmp_path / "vmlinux"
+    path.write_bytes(Kernel(sites=((0, 4, 6),), pointers=(0,) * 13).elf())
+    result = call("patch", path)
+    assert result.exit_code == 1
+    assert "paravirt_BUG" in result.stdout
+    assert result.stderr.startswith("pvfast: 1 of 1 sites are undecided, the first because ")
+
+
+def test_patch_to_where_nothing_can_be_written(image: Path, tmp_path: Path) -> None:
+    result = call("patch", image, "-o", tmp_path / "no" / "where")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("pvfast: error: cannot write")
+    assert result.stdout == ""
+
+
+def test_isa() -> None:
+    result = call("isa", "add")
+    assert "01 /r" in result.output
+    assert "ADD r/m32, r32" in result.output
+    assert f"{len(ISA_FORMS)} forms" in call("isa").output
+    missing = call("isa", "frob")
+    assert missing.exit_code == 1
+    assert missing.stderr == "pvfast: error: no instruction 'frob': `pvfast isa` lists them all\n"
+
+
+def test_python_m_pvfast_and_a_closed_pipe() -> None:
+    process = subprocess.Popen([sys.executable, "-m", "pvfast", "isa"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.wait(timeout=60)
+
+
+def test_ctrl_c(tmp_path: Path) -> None:
+    """Ctrl-C in the middle of a command: one line, no traceback, 130."""
+    script = ("import sys, time, pvfast.cli, pvfast.images\n"
+              "def wait(path):\n    print('ready', flush=True)\n    time.sleep(60)\n"
+              "pvfast.images.load_kernel = wait\n"
+              "sys.argv = ['pvfast', 'sites', 'vmlinux']\n"
+              "pvfast.cli.main()\n")
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline() == b"ready\n"
+        time.sleep(0.1)
+        child.send_signal(signal.SIGINT)
+        assert child.stderr.read() == b"pvfast: stopped\n"
+        assert child.wait(timeout=60) == 130
