@@ -418,7 +418,7 @@ cdef void eliminate_flags(Scratch* scratch, u32 n) noexcept nogil:
         if scratch.uops[i].extra & 3:       # fused: stores its flags, and may start over
             live = 0xFF
             continue
-        if info.writes and not info.writes & live:
+        if info.writes and not info.writes & live and scratch.dead[i] != NULL:     # 16-bit forms have no such twin
             scratch.uops[i].run = scratch.dead[i]
         live = (live & ~<u32>info.kills) | info.reads
         if info.attributes & A_BARRIER:
