@@ -31,7 +31,7 @@ FUSED = {  # (sem, operand kinds) -> class; the wrappers are below
     ("test", "rm32 r32"): "FUSE_TEST", ("test", "rm32 imm"): "FUSE_TEST_IMM", ("sub", "rm32 imm"): "FUSE_SUB_IMM",
     ("add", "rm32 imm"): "FUSE_ADD_IMM", ("bit_and", "rm32 imm"): "FUSE_AND_IMM", ("dec", "rm32"): "FUSE_DEC",
     ("dec", "r32"): "FUSE_DEC", ("inc", "rm32"): "FUSE_INC", ("inc", "r32"): "FUSE_INC",
-    ("cmp", "EAX imm"): "FUSE_CMP_IMM", ("cmp", "rm8 imm"): "FUSE_CMP_MEMORY8",
+    ("cmp", "acc32 imm"): "FUSE_CMP_IMM", ("cmp", "rm8 imm"): "FUSE_CMP_MEMORY8",
 }
 FUSE_CLASSES = ("FUSE_NONE", "FUSE_CMP_RM_REG", "FUSE_CMP_REG_RM", "FUSE_CMP_IMM", "FUSE_TEST", "FUSE_TEST_IMM",
                 "FUSE_SUB_IMM", "FUSE_ADD_IMM", "FUSE_AND_IMM", "FUSE_DEC", "FUSE_INC", "FUSE_CMP_MEMORY8")
@@ -238,8 +238,8 @@ def address(special: dict[str, int]) -> str:
 
 
 def kinds(operands: list[Operand]) -> str:
-    names = {"rm": "rm", "r": "r", "rplus": "r", "imm": "imm", "acc": "EAX"}
-    return " ".join(names.get(o.kind, o.kind) + (str(o.size) if o.kind in ("rm", "r", "rplus") else "")
+    names = {"rplus": "r"}
+    return " ".join(names.get(o.kind, o.kind) + (str(o.size) if o.kind in ("rm", "r", "rplus", "acc") else "")
                     for o in operands)
 
 
