@@ -158,7 +158,10 @@ cdef inline bint ended(CPU* cpu, Uop* op, const u32 kind) noexcept nogil:
 
 
 cdef u32 iterate(CPU* cpu, Uop* op, const u32 kind, const u32 size, u32 count, bint* good) noexcept nogil:
-    """Up to `count` iterations; how many completed. `good` is False when the next one faulted or left for the host."""
+    """Up to `count` iterations; how many completed. `good` is False when the next one faulted or left for the host.
+
+    Stops behind the iteration that made its own block stale: the next one may be another instruction.
+    """
     cdef u32 done = 0
     cdef u32 n
     good[0] = True
@@ -171,7 +174,7 @@ cdef u32 iterate(CPU* cpu, Uop* op, const u32 kind, const u32 size, u32 count, b
             n = 1
         done += n
         advance(cpu, op, ECX, -<i64>n)
-        if ended(cpu, op, kind):
+        if ended(cpu, op, kind) or block_of(op).stale:
             break
     cpu.iterations += done
     return done
@@ -227,6 +230,11 @@ cdef inline void string(CPU* cpu, Uop* op, char* mem, const u32 kind, const u32 
         cpu.left -= packed_cost(done, done * op.imm)
         cpu.surplus += done
         raise_fault(cpu, op)
+        return
+    if rare(block_of(op).stale and done < count and not ended(cpu, op, kind)):
+        cpu.left -= packed_cost(done, done * op.imm)
+        cpu.surplus += done
+        leave_before(cpu, op)
         return
     cpu.left -= packed_cost(done - 1, done * op.imm)
     cpu.surplus += done - 1
