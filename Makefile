@@ -94,7 +94,7 @@ checked: $(BUILT)
 	cd build/checked && $(CURDIR)/$(BIN)/python -m pytest -q $(ARGS)
 	cd build/checked && $(CURDIR)/$(BIN)/python -m benchmarks.counts counts.json
 	$(BIN)/python -m benchmarks.counts build/counts.json
-	$(BIN)/python -m pvfast.gate.check build/counts.json build/checked/counts.json
+	$(BIN)/python -m pvfast.gate build/counts.json build/checked/counts.json
 
 bench: $(VENV)/tools
 	$(BIN)/asv machine --yes
