@@ -14,13 +14,15 @@ from typing import Any
 from pvfast.core.engine import StopReason
 from pvfast.errors import GuestError, PvfastError
 from pvfast.experiments import kernel_machine
-from pvfast.experiments.kernel_states import STATES, UNKNOWN, Scratch, State
+from pvfast.experiments.kernel_states import FEATURES, STATES, UNKNOWN, Scratch, State
 from pvfast.experiments.matrix import Progress
 from pvfast.experiments.workloads import Counts, overhead_percent
 from pvfast.images import KernelImage, PatchedSite, boot_patch, load_kernel, show_code
 from pvfast.machine import Machine
+from pvfast.processor import load_model
 
 _MAX_INSTRUCTIONS = 100_000
+_EDX = 3                            # where a CPUID leaf has it
 #: What every function keeps, by the calling convention.
 _PRESERVED = ("ebx", "esi", "edi", "ebp", "esp")
 
@@ -178,6 +180,9 @@ def _measure(kernel: KernelImage, name: str, sites: list[PatchedSite], processor
         return KernelRow(*facts, reason=known)
     if site.after is None:
         return KernelRow(*facts, state=known.text, reason=site.reason)
+    if known.feature and not load_model(processor).cpuid[1][_EDX] >> FEATURES[known.feature] & 1:
+        return KernelRow(*facts, state=known.text, reason=f"the processor model {processor} has no {known.feature}, "
+                         "and without it Linux does not use this operation")
     try:
         unpatched, left = _run(kernel, site, site.before, known, processor)
         patched, also_left = _run(kernel, site, site.after, known, processor)
@@ -227,4 +232,4 @@ def _stopped(machine: Machine, stop: Any, bits: int) -> str:
     with contextlib.suppress(ValueError):       # nothing is mapped there
         where += f" ({show_code(machine.read_linear(stop.eip, 15), stop.eip, bits).split(';')[0]})"
     cause = "" if stop.vector is None else f", first fault {stop.vector}, CR2 {machine.cpu.cr2:#x}"
-    return f"it did not come back from its callee: {where}{cause}; it needs more of a booted kernel"
+    return f"it did not come back from its callee: {where}{cause}; the state it was given lacks something"

@@ -32,6 +32,8 @@ class State:
         32-bit words of the scratch area, by offset.
     leaves : mapping of int to (int or Scratch)
         Words of the scratch area afterwards: that the operation did what it is for.
+    feature : str
+        A name of `FEATURES` that the processor must have: without it Linux does not use the operation.
     result : int
         Bits of EAX that the operation answers with; 0 when it answers nothing.
     """
@@ -40,8 +42,12 @@ class State:
     registers: Mapping[str, int | Scratch] = field(default_factory=lambda: MappingProxyType({}))
     words: Mapping[int, int | Scratch] = field(default_factory=lambda: MappingProxyType({}))
     leaves: Mapping[int, int | Scratch] = field(default_factory=lambda: MappingProxyType({}))
+    feature: str = ""
     result: int = 0
 
+
+#: Bits of CPUID.1:EDX (SDM 2, CPUID, table 3-11).
+FEATURES: Mapping[str, int] = MappingProxyType({"PGE": 13})
 
 # struct mmu_gather up to its first batch, and struct mmu_gather_batch {next, nr, max, pages[]}.
 _GATHER_END = 0x0C
@@ -62,7 +68,8 @@ _LOCK_FREED = State(
 STATES: Mapping[str, State | str] = MappingProxyType({
     "cpu.io_delay": State("no arguments; io_delay_type as in the image, port 80h unconnected"),
     "mmu.flush_tlb_user": State("no arguments; CR3 holds the page tables of the direct map"),
-    "mmu.flush_tlb_kernel": State("no arguments; CR4 and its per-CPU copy hold 0, as the image has it"),
+    "mmu.flush_tlb_kernel": State("no arguments; CR4 and its per-CPU copy hold 0, as the image has it",
+                                  feature="PGE"),
     "mmu.flush_tlb_one_user": State("EAX: a mapped linear address", {"eax": Scratch(_PAGE_BYTES)}),
     "mmu.flush_tlb_multi": "it interrupts other processors and waits for them: needs a booted kernel with two",
     "mmu.tlb_remove_table": State(

@@ -267,10 +267,18 @@ def _measure(setting: Setting, loop: Benchmark, runs: list[GuestRun]) -> Row:
     row = Row(setting.hypervisor, loop.name, setting.variant, title, loop.operations, sites)
     if missing := runs[0].missing(loop):
         return replace(row, note=missing)
-    kept = [site.label for site in sites if site.kept]
-    note = f"{', '.join(kept)}: nothing fits and keeps the registers, so it stays an indirect call" if kept else ""
     indirect, direct, patched = (run.per_operation(loop.name) for run in runs)
-    return replace(row, indirect=indirect, direct=direct, patched=patched, note=note)
+    return replace(row, indirect=indirect, direct=direct, patched=patched, note=_kept(sites))
+
+
+def _kept(sites: tuple[SiteCode, ...]) -> str:
+    """A note on the sites that the patch function left alone."""
+    kept = [site.label for site in sites if site.kept]
+    if not kept:
+        return ""
+    which = "" if len(kept) == len(sites) else f"{', '.join(kept)} "
+    return (f"{which}stays an indirect call: no inline form fits, and a bare call may destroy registers that the "
+            "site keeps")
 
 
 def _sites(loop: Benchmark, runs: list[GuestRun]) -> tuple[SiteCode, ...]:

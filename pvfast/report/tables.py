@@ -73,20 +73,28 @@ def matrix_report(matrix: Matrix) -> list[RenderableType]:
     for hypervisor, group in groupby(matrix.rows, key=lambda row: row.hypervisor):
         rows = list(group)
         parts += [_heading(f"{hypervisor}: cost of one operation, Linux {matrix.era}, processor model "
-                           f"{matrix.processor}"), _cost_table(matrix, rows)]
-        parts += [Text(f"  {_name(row)}: {row.note}") for row in rows if row.note]
+                           f"{matrix.processor}"),
+                  Text(f"Figures: {' / '.join(FORMS)}. Overhead: cycles, indirect over patched."),
+                  _cost_table(matrix, rows)]
+        parts += _notes(rows)
         parts += [Text(), _heading(f"{hypervisor}: patch sites"), *_guest_sites(rows), Text()]
-    parts.append(Text("Instructions and modelled cycles are exact and equal on every run. Overhead: cycles, "
-                      "indirect over patched."))
+    parts.append(Text("Instructions and modelled cycles are exact and equal on every run."))
     if matrix.host_times:
         parts.append(Text("Host ns: median time on this host, not exact."))
     return parts
 
 
+def _notes(rows: Sequence[Row]) -> list[RenderableType]:
+    """One paragraph per note, with the rows it is about."""
+    about: dict[str, list[str]] = {}
+    for row in rows:
+        about.setdefault(row.note, []).append(_name(row))
+    return [Text(f"{', '.join(names)}: {note}") for note, names in about.items() if note]
+
+
 def _cost_table(matrix: Matrix, rows: Sequence[Row]) -> Table:
     timed = bool(matrix.host_times)
     table = _table(("operation", "instructions", "cycles", "overhead", *(("host ns",) if timed else ())), left=1)
-    table.add_row("", *(" / ".join(FORMS),) * 2, "", *((" / ".join(FORMS),) if timed else ()), style="dim")
     for row in rows:
         times = (_slashed(matrix.host_ns(row, form) for form in FORMS),) if timed else ()
         counts = list(row.counts().values())
@@ -116,7 +124,6 @@ def _site(name: str, before: tuple[bytes, str], after: tuple[bytes, str], *more:
 def kernel_report(run: KernelRun) -> list[RenderableType]:
     """What ``pvfast run --image`` shows: costs, sites and states, and what was not measured."""
     costs = _table(("operation", "sites", "instructions", "cycles", "overhead"), left=1)
-    costs.add_row("", "", *("unpatched / patched",) * 2, "", style="dim")
     sites: list[RenderableType] = [Text()]
     for row in run.measured:
         pair = (row.unpatched, row.patched)
@@ -128,7 +135,7 @@ def kernel_report(run: KernelRun) -> list[RenderableType]:
     return [
         _heading(run.banner or "a kernel without a version banner"),
         Text("One real site of each operation with its real callee, from the site to the address behind it; "
-             f"processor model {run.processor}."),
+             f"processor model {run.processor}. Figures: unpatched / patched."),
         costs, *sites, Text(),
         Text(f"{len(run.measured)} of {len(run.rows)} operations measured."),
         *(Text(f"  {row.operation} ({row.sites} sites): {row.reason}") for row in missing),
@@ -234,7 +241,10 @@ def _name(row: Row) -> str:
 
 
 def _slashed(values: Iterable[object]) -> str:
-    return " / ".join(_NOTHING if value is None else str(value) for value in values)
+    found = list(values)
+    if all(value is None for value in found):
+        return _NOTHING
+    return " / ".join(_NOTHING if value is None else str(value) for value in found)
 
 
 def _figure(counts: Counts | None, name: str) -> int | None:

@@ -1,6 +1,7 @@
 """Sites of kernels in the core: kernels made by hand, and the real ones."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ from pvfast.errors import ImageError, PvfastError
 from pvfast.experiments import Counts, KernelRow, run_kernel
 from pvfast.experiments.kernel_machine import lay_out, load
 from pvfast.images import load_kernel
+from pvfast.processor import load_model
 from tests.images.synthetic import BASES, PHYSICAL, TEXT, Kernel
 
 FUNCTION = BASES[32] + TEXT + 0x800
 #: Numbers of Linux 6.1's i386 table.
-FLUSH_TLB_USER, FLUSH_TLB_MULTI, UNLOCK, KICK = 1, 4, 9, 11
+FLUSH_TLB_USER, FLUSH_TLB_KERNEL, FLUSH_TLB_MULTI, UNLOCK, KICK = 1, 2, 4, 9, 11
 
 
 def kernel(function: bytes, *types: int, **more: object) -> Kernel:
@@ -52,6 +54,17 @@ def test_what_is_not_measured_says_why() -> None:
     assert "interrupts other processors" in found["mmu.flush_tlb_multi"].reason
     assert f"SHUTDOWN at linear {FUNCTION:#x} (ud2), first fault 6" in found["mmu.flush_tlb_user"].reason
     assert all(row.unpatched is row.patched is None for row in found.values())
+
+
+def test_operations_that_the_processor_has_no_use_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = kernel(bytes.fromhex("89c0c3"), FLUSH_TLB_KERNEL)
+    for has_pge in (False, True):
+        edx = load_model("generic").cpuid[1][3] & ~(1 << 13) | has_pge << 13
+        model = replace(load_model("generic"), cpuid=((1, 0, 0, 0), (0x633, 0, 0, edx)))
+        monkeypatch.setattr("pvfast.experiments.kernel_runs.load_model", lambda name, model=model: model)
+        row, = rows(made).values()
+        assert (row.unpatched is not None) == has_pge
+        assert ("has no PGE" in row.reason) != has_pge
 
 
 def test_a_callee_that_never_returns() -> None:

@@ -17,6 +17,8 @@ NATIVE = {
     "irq_enable": (7, 8, 4),
     "irq_save": (13, 15, 6),
     "irq_save_restore": (21, 24, 10),
+    "null_syscall_int80": (50, 51, 46),
+    "null_syscall_sysenter": (58, 60, 51),
     "restore_fl": (8, 9, 4),
     "save_fl": (8, 9, 4),
 }
