@@ -59,13 +59,18 @@ class Machine(Engine):
     def __init__(self, ram: int | str = "16M", processor: str = "generic", hypervisor=None):
         size = parse_size(ram)
         self._map(0, size, REGIONS["ram"])
-        self.ram = np.frombuffer(self._export(size), dtype=np.uint8)
+        self._ram_bytes = size
         self.processor = load_model(processor)
         self._set_costs(self.processor.costs)
         self._set_cpuid(self.processor.cpuid)
         self.hypervisor = hypervisor
         if hypervisor is not None:
             hypervisor.attach(self)
+
+    @property
+    def ram(self) -> np.ndarray:
+        """RAM at physical 0 as a zero-copy numpy view, uint8, that cannot be made writable."""
+        return np.frombuffer(self._export(self._ram_bytes), dtype=np.uint8)
 
     @property
     def cpu(self):

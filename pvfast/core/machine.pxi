@@ -3,335 +3,12 @@
 # Enters: calls from Python. Leaves: Stop objects, values, typed errors. Next: pvfast/machine.py.
 # Nothing here runs while the guest does: run() gives the GIL away and takes it back at an exit.
 
-import enum
-import threading
-
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.buffer cimport PyBuffer_FillInfo
 
-from pvfast.errors import (AddressError, MachineBusy, MemoryMapError, PvfastError, SnapshotError)
+from pvfast.errors import MemoryMapError, PvfastError, SnapshotError
 
 fill_tables()
 forms[UNDEFINED_FORM].condition = 255
-
-cdef tuple REGISTER_NAMES = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
-cdef tuple SEGMENT_NAMES = ("es", "cs", "ss", "ds", "fs", "gs")
-
-
-class StopReason(enum.Enum):
-    """Why `Machine.run` came back."""
-
-    UNTIL = "until"             # the next instruction is at the `until` address
-    BUDGET = "budget"           # max_instructions have run
-    HALT = "halt"               # HLT, and nothing will wake the processor
-    SHUTDOWN = "shutdown"       # a fault while delivering a double fault ("triple fault")
-    REQUESTED = "requested"     # Machine.stop() was called
-
-
-cdef dict STOP_REASONS = {EXIT_UNTIL: StopReason.UNTIL, EXIT_BUDGET: StopReason.BUDGET, EXIT_HALT: StopReason.HALT,
-                          EXIT_SHUTDOWN: StopReason.SHUTDOWN, EXIT_REQUESTED: StopReason.REQUESTED}
-
-
-cdef class Stop:
-    """Where and why a run ended.
-
-    Attributes
-    ----------
-    reason : StopReason
-    eip : int
-        Offset of the next instruction in CS.
-    vector, error : int or None
-        Of the fault that began a shutdown.
-    """
-
-    cdef readonly object reason
-    cdef readonly u32 eip
-    cdef readonly object vector
-    cdef readonly object error
-
-    def __repr__(self):
-        fault = f", vector {self.vector}, error {self.error:#x}" if self.vector is not None else ""
-        return f"<Stop {self.reason.name} at {self.eip:#x}{fault}>"
-
-
-cdef class _Exporter:
-    """Lends guest RAM to numpy, read-only for good: writing goes through Machine.write, which sees code change."""
-
-    cdef Engine engine
-    cdef Py_ssize_t size
-
-    def __getbuffer__(self, Py_buffer* view, int flags):
-        PyBuffer_FillInfo(view, self, self.engine.cpu.ram, self.size, 1, flags)
-
-
-cdef class SegmentView:
-    """A segment register: selector and the hidden base, limit and attributes."""
-
-    cdef Engine engine
-    cdef u32 number
-
-    @property
-    def selector(self):
-        return self.engine.cpu.seg[self.number].selector
-
-    @property
-    def base(self):
-        """Linear address of offset 0."""
-        return self.engine.cpu.seg[self.number].base
-
-    @base.setter
-    def base(self, value):
-        self.engine.check_idle()
-        self.engine.cpu.seg[self.number].base = <u32>(value & 0xFFFFFFFF)
-        self.engine.changed()
-
-    @property
-    def limit(self):
-        """The last valid offset."""
-        return self.engine.cpu.seg[self.number].limit
-
-    @limit.setter
-    def limit(self, value):
-        self.engine.check_idle()
-        self.engine.cpu.seg[self.number].limit = value
-        self.engine.changed()
-
-    @property
-    def attributes(self):
-        """Bits 40-55 of the descriptor without the limit (SDM 3:3.4.5)."""
-        return self.engine.cpu.seg[self.number].attributes
-
-    def set(self, selector, base, limit, attributes):
-        """Load visible and hidden parts without looking at a descriptor table."""
-        self.engine.check_idle()
-        cdef Segment* s = &self.engine.cpu.seg[self.number]
-        s.selector = selector
-        s.base = <u32>(base & 0xFFFFFFFF)
-        s.limit = limit
-        s.attributes = attributes
-        if self.number == CS:
-            self.engine.cpu.cpl = selector & 3
-        self.engine.changed()
-
-    def __repr__(self):
-        return f"<{SEGMENT_NAMES[self.number]} {self.selector:#x} base {self.base:#x} limit {self.limit:#x}>"
-
-
-cdef class Registers:
-    """The register file of a machine: `machine.cpu`. General registers, eip, eflags, crN, segments."""
-
-    cdef Engine engine
-    cdef readonly SegmentView es, cs, ss, ds, fs, gs
-
-    def __cinit__(self, Engine engine):
-        self.engine = engine
-
-    def __getitem__(self, name):
-        return getattr(self, name)
-
-    def registers(self):
-        """All of them as a dict, for comparing and printing."""
-        values = {name: self.engine.cpu.gpr[i].d for i, name in enumerate(REGISTER_NAMES)}
-        for name in ("eip", "eflags", "cr0", "cr2", "cr3", "cr4", "cpl"):
-            values[name] = getattr(self, name)
-        for name in SEGMENT_NAMES:
-            values[name] = getattr(self, name).selector
-        return values
-
-    @property
-    def eip(self):
-        return self.engine.cpu.eip
-
-    @eip.setter
-    def eip(self, value):
-        self.engine.check_idle()
-        self.engine.cpu.eip = value
-        self.engine.cpu.halted = False
-
-    @property
-    def eflags(self):
-        return get_eflags(self.engine.cpu)
-
-    @eflags.setter
-    def eflags(self, value):
-        self.engine.check_idle()
-        set_eflags(self.engine.cpu, value, 0x3F7FD5)
-
-    @property
-    def cpl(self):
-        """Current privilege level, 0-3."""
-        return self.engine.cpu.cpl
-
-    @property
-    def halted(self):
-        return bool(self.engine.cpu.halted)
-
-
-# --- one property per register; Cython has no way to make them in a loop --------------------------------------------
-    @property
-    def eax(self):
-        return self.engine.cpu.gpr[EAX].d
-
-    @eax.setter
-    def eax(self, value):
-        self.engine.set_register(EAX, value)
-
-    @property
-    def ecx(self):
-        return self.engine.cpu.gpr[ECX].d
-
-    @ecx.setter
-    def ecx(self, value):
-        self.engine.set_register(ECX, value)
-
-    @property
-    def edx(self):
-        return self.engine.cpu.gpr[EDX].d
-
-    @edx.setter
-    def edx(self, value):
-        self.engine.set_register(EDX, value)
-
-    @property
-    def ebx(self):
-        return self.engine.cpu.gpr[EBX].d
-
-    @ebx.setter
-    def ebx(self, value):
-        self.engine.set_register(EBX, value)
-
-    @property
-    def esp(self):
-        return self.engine.cpu.gpr[ESP].d
-
-    @esp.setter
-    def esp(self, value):
-        self.engine.set_register(ESP, value)
-
-    @property
-    def ebp(self):
-        return self.engine.cpu.gpr[EBP].d
-
-    @ebp.setter
-    def ebp(self, value):
-        self.engine.set_register(EBP, value)
-
-    @property
-    def esi(self):
-        return self.engine.cpu.gpr[ESI].d
-
-    @esi.setter
-    def esi(self, value):
-        self.engine.set_register(ESI, value)
-
-    @property
-    def edi(self):
-        return self.engine.cpu.gpr[EDI].d
-
-    @edi.setter
-    def edi(self, value):
-        self.engine.set_register(EDI, value)
-
-    @property
-    def cr0(self):
-        return self.engine.cpu.cr0
-
-    @cr0.setter
-    def cr0(self, value):
-        self.engine.check_idle()
-        self.engine.cpu.cr0 = <u32>value | CR0_ET
-        flush_tlb(self.engine.cpu)
-        self.engine.changed()
-
-    @property
-    def cr2(self):
-        return self.engine.cpu.cr2
-
-    @cr2.setter
-    def cr2(self, value):
-        self.engine.check_idle()
-        self.engine.cpu.cr2 = value
-
-    @property
-    def cr3(self):
-        return self.engine.cpu.cr3
-
-    @cr3.setter
-    def cr3(self, value):
-        self.engine.check_idle()
-        self.engine.cpu.cr3 = value
-        flush_tlb(self.engine.cpu)
-
-    @property
-    def cr4(self):
-        return self.engine.cpu.cr4
-
-    @cr4.setter
-    def cr4(self, value):
-        self.engine.check_idle()
-        self.engine.cpu.cr4 = value
-        flush_tlb(self.engine.cpu)
-
-    @property
-    def gdtr(self):
-        """(linear base, limit)"""
-        return self.engine.cpu.gdt_base, self.engine.cpu.gdt_limit
-
-    @gdtr.setter
-    def gdtr(self, value):
-        self.engine.check_idle()
-        self.engine.cpu.gdt_base, self.engine.cpu.gdt_limit = value
-
-    @property
-    def idtr(self):
-        """(linear base, limit)"""
-        return self.engine.cpu.idt_base, self.engine.cpu.idt_limit
-
-    @idtr.setter
-    def idtr(self, value):
-        self.engine.check_idle()
-        self.engine.cpu.idt_base, self.engine.cpu.idt_limit = value
-
-
-cdef class Counters:
-    """What has happened since power-on: integers, exact at every stop, equal on every run and machine."""
-
-    cdef Engine engine
-
-    def __cinit__(self, Engine engine):
-        self.engine = engine
-
-    @property
-    def instructions(self):
-        """Instructions retired; a REP retires once."""
-        return self.engine.cpu.instructions
-
-    @property
-    def cycles(self):
-        """Modelled processor cycles."""
-        return self.engine.cpu.cycles
-
-    @property
-    def iterations(self):
-        """Iterations of REP instructions."""
-        return self.engine.cpu.iterations
-
-    @property
-    def exits(self):
-        """Device accesses and intercepted interrupts that Python served."""
-        return self.engine.cpu.exits
-
-    @property
-    def faults(self):
-        return self.engine.cpu.faults
-
-    @property
-    def interrupts(self):
-        return self.engine.cpu.interrupts
-
-    def as_dict(self):
-        return {name: getattr(self, name)
-                for name in ("instructions", "cycles", "iterations", "exits", "faults", "interrupts")}
 
 
 cdef class Snapshot:
@@ -349,10 +26,9 @@ cdef class Snapshot:
 cdef class Engine:
     """Processor, memory map and exits. Use pvfast.Machine, which adds processor models and devices."""
 
+    cdef Core core
     cdef CPU* cpu
-    cdef char* reservation
-    cdef bint running
-    cdef readonly Registers registers_view
+    cdef readonly Registers cpu_registers
     cdef readonly Counters counters
     cdef dict interrupt_callbacks
     cdef dict port_devices
@@ -362,68 +38,17 @@ cdef class Engine:
     cdef object hypervisor_object
 
     def __cinit__(self, *args, **kwargs):
-        self.cpu = <CPU*>calloc(1, sizeof(CPU))
-        if self.cpu == NULL:
-            raise MemoryError("no memory for the CPU structure")
-        self.reservation = <char*>pvfast_reserve(<size_t>LINE_MAP_BYTES + GUEST_SPACE)
-        if self.reservation == NULL:
-            raise MemoryError("4 GiB of address space could not be reserved for the guest; raise `ulimit -v`")
-        if not pvfast_commit(self.reservation, LINE_MAP_BYTES):
-            raise MemoryError("no memory for the code map")
-        self.cpu.arena = <char*>pvfast_reserve(UOP_ARENA_BYTES)
-        if self.cpu.arena == NULL or not pvfast_commit(self.cpu.arena, UOP_ARENA_BYTES):
-            raise MemoryError("no memory for decoded code")
-        self.cpu.ram = self.reservation + LINE_MAP_BYTES
-        self.cpu.line_bias = <u64>self.reservation - (<u64>self.cpu.ram >> LINE_SHIFT)
-        self.cpu.deadline = NEVER
-        self.cpu.budget_end = NEVER
+        self.core = Core()
+        self.cpu = self.core.cpu
         self.interrupt_callbacks = {}
         self.port_devices = {}
         self.mmio_devices = []
         self.devices = []
-        self.registers_view = Registers(self)
-        for number, name in enumerate(SEGMENT_NAMES):
-            view = SegmentView()
-            (<SegmentView>view).engine = self
-            (<SegmentView>view).number = number
-            if number == ES:
-                self.registers_view.es = view
-            elif number == CS:
-                self.registers_view.cs = view
-            elif number == SS:
-                self.registers_view.ss = view
-            elif number == DS:
-                self.registers_view.ds = view
-            elif number == FS:
-                self.registers_view.fs = view
-            else:
-                self.registers_view.gs = view
-        self.counters = Counters(self)
-        reset(self.cpu)
-
-    def __dealloc__(self):
-        if self.cpu != NULL:
-            if self.cpu.arena != NULL:
-                pvfast_release(self.cpu.arena, UOP_ARENA_BYTES)
-            free(self.cpu)
-        if self.reservation != NULL:
-            pvfast_release(self.reservation, <size_t>LINE_MAP_BYTES + GUEST_SPACE)
-
-    @property
-    def cpu_registers(self):
-        return self.registers_view
+        self.cpu_registers = Registers(self.core)
+        self.counters = Counters(self.core)
 
     cdef check_idle(self):
-        if self.running:
-            raise MachineBusy("the machine is running in another thread; wait for run() to return")
-
-    cdef changed(self):
-        """Segments or control registers were set from outside."""
-        update_mode(self.cpu)
-
-    cdef set_register(self, u32 number, value):
-        self.check_idle()
-        self.cpu.gpr[number].q = <u32>value
+        self.core.check_idle()
 
     # --- Memory ---------------------------------------------------------------------------------------------------
 
@@ -455,7 +80,7 @@ cdef class Engine:
 
     def _export(self, u64 size):
         exporter = _Exporter()
-        (<_Exporter>exporter).engine = self
+        (<_Exporter>exporter).core = self.core
         (<_Exporter>exporter).size = size
         return exporter
 
@@ -566,17 +191,16 @@ cdef class Engine:
             On Ctrl-C, noticed within some 30 ms; the machine can go on.
         """
         cdef CPU* cpu = self.cpu
-        cdef u32 reason
+        cdef u32 reason, address
         cdef Stop stop
-        if self.running:
-            raise MachineBusy("the machine is running already")
+        if self.core.active:
+            raise MachineBusy("the machine is running already; a callback can return and let run() go on")
         if until is None:
             cpu.until_set = False
         else:
-            if not 0 <= until <= 0xFFFFFFFF:
-                raise AddressError(f"until={until:#x} is not a linear address")
-            if not cpu.until_set or cpu.until != <u32>until:
-                cpu.until = until
+            address = word(until)
+            if not cpu.until_set or cpu.until != address:
+                cpu.until = address
                 stale_linear(cpu, cpu.until)
             cpu.until_set = True
         if max_instructions is None:
@@ -589,19 +213,11 @@ cdef class Engine:
         if cpu.shutdown:
             reason = EXIT_SHUTDOWN
         else:
-            while True:
-                cpu.exit = EXIT_NONE
-                self.running = True
-                with nogil:
-                    run_cpu(cpu)
-                self.running = False
-                reason = cpu.exit
-                if reason <= EXIT_REQUESTED:
-                    break
-                self.serve(reason)
-                if self.stop_requested:
-                    reason = EXIT_REQUESTED
-                    break
+            self.core.active = True
+            try:
+                reason = self.run_and_serve()
+            finally:
+                self.core.active = False
         stop = Stop.__new__(Stop)
         stop.reason = STOP_REASONS[reason]
         stop.eip = cpu.eip
@@ -610,6 +226,23 @@ cdef class Engine:
             stop.vector = cpu.shutdown_vector
             stop.error = cpu.shutdown_error
         return stop
+
+    cdef u32 run_and_serve(self) except? 0:
+        """Run, serve exits, go on, until an exit that ends the run."""
+        cdef CPU* cpu = self.cpu
+        cdef u32 reason
+        while True:
+            cpu.exit = EXIT_NONE
+            self.core.running = True
+            with nogil:
+                run_cpu(cpu)
+            self.core.running = False
+            reason = cpu.exit
+            if reason <= EXIT_REQUESTED:
+                return reason
+            self.serve(reason)
+            if self.stop_requested:
+                return EXIT_REQUESTED
 
     def step(self):
         """Run one instruction, or one iteration of a REP."""

@@ -1,0 +1,397 @@
+# What Python sees of a CPU: registers, counters, stops, and the object that owns the memory.
+#
+# Enters: attribute accesses from Python. Leaves: values, or typed errors. Next: machine.pxi.
+
+import enum
+
+from cpython.buffer cimport PyBuffer_FillInfo
+
+from pvfast.errors import AddressError, MachineBusy
+
+cdef tuple REGISTER_NAMES = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
+cdef tuple SEGMENT_NAMES = ("es", "cs", "ss", "ds", "fs", "gs")
+
+
+class StopReason(enum.Enum):
+    """Why `Machine.run` came back."""
+
+    UNTIL = "until"             # the next instruction is at the `until` address
+    BUDGET = "budget"           # max_instructions have run
+    HALT = "halt"               # HLT, and nothing will wake the processor
+    SHUTDOWN = "shutdown"       # a fault while delivering a double fault ("triple fault")
+    REQUESTED = "requested"     # Machine.stop() was called
+
+
+cdef dict STOP_REASONS = {EXIT_UNTIL: StopReason.UNTIL, EXIT_BUDGET: StopReason.BUDGET, EXIT_HALT: StopReason.HALT,
+                          EXIT_SHUTDOWN: StopReason.SHUTDOWN, EXIT_REQUESTED: StopReason.REQUESTED}
+
+
+cdef class Stop:
+    """Where and why a run ended.
+
+    Attributes
+    ----------
+    reason : StopReason
+    eip : int
+        Offset of the next instruction in CS.
+    vector, error : int or None
+        Of the fault that began a shutdown.
+    """
+
+    cdef readonly object reason
+    cdef readonly u32 eip
+    cdef readonly object vector
+    cdef readonly object error
+
+    def __repr__(self):
+        fault = f", vector {self.vector}, error {self.error:#x}" if self.vector is not None else ""
+        return f"<Stop {self.reason.name} at {self.eip:#x}{fault}>"
+
+
+cdef class Core:
+    """Owns the CPU structure and the guest's memory; what lends either out keeps this alive, and no cycle arises."""
+
+    cdef CPU* cpu
+    cdef char* reservation
+    cdef bint running           # without the GIL, in some thread
+    cdef bint active            # inside run(), perhaps in a callback of it
+
+    def __cinit__(self):
+        self.cpu = <CPU*>calloc(1, sizeof(CPU))
+        if self.cpu == NULL:
+            raise MemoryError("no memory for the CPU structure")
+        self.reservation = <char*>pvfast_reserve(<size_t>LINE_MAP_BYTES + GUEST_SPACE)
+        if self.reservation == NULL:
+            raise MemoryError("4 GiB of address space could not be reserved for the guest; raise `ulimit -v`")
+        if not pvfast_commit(self.reservation, LINE_MAP_BYTES):
+            raise MemoryError("no memory for the code map")
+        self.cpu.arena = <char*>pvfast_reserve(UOP_ARENA_BYTES)
+        if self.cpu.arena == NULL or not pvfast_commit(self.cpu.arena, UOP_ARENA_BYTES):
+            raise MemoryError("no memory for decoded code")
+        self.cpu.ram = self.reservation + LINE_MAP_BYTES
+        self.cpu.line_bias = <u64>self.reservation - (<u64>self.cpu.ram >> LINE_SHIFT)
+        self.cpu.deadline = NEVER
+        self.cpu.budget_end = NEVER
+        reset(self.cpu)
+
+    def __dealloc__(self):
+        if self.cpu != NULL:
+            if self.cpu.arena != NULL:
+                pvfast_release(self.cpu.arena, UOP_ARENA_BYTES)
+            free(self.cpu)
+        if self.reservation != NULL:
+            pvfast_release(self.reservation, <size_t>LINE_MAP_BYTES + GUEST_SPACE)
+
+    cdef check_idle(self):
+        if self.running:
+            raise MachineBusy("the machine is running in another thread; wait for run() to return")
+
+
+cdef u32 word(value) except? 0xFFFFFFFF:
+    """A 32-bit value from Python."""
+    cdef i64 wide = -1
+    try:
+        wide = value
+    except (OverflowError, TypeError):
+        pass
+    if wide < 0 or wide > <i64>0xFFFFFFFFu:
+        raise AddressError(f"{value!r} is not an integer from 0 to 0xffffffff")
+    return <u32>wide
+
+
+cdef class _Exporter:
+    """Lends guest RAM to numpy, read-only for good: writing goes through Machine.write, which sees code change."""
+
+    cdef Core core
+    cdef Py_ssize_t size
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.core.cpu.ram, self.size, 1, flags)
+
+
+cdef class SegmentView:
+    """A segment register: selector and the hidden base, limit and attributes."""
+
+    cdef Core core
+    cdef u32 number
+
+    def __cinit__(self, Core core, u32 number):
+        self.core = core
+        self.number = number
+
+    @property
+    def selector(self):
+        return self.core.cpu.seg[self.number].selector
+
+    @property
+    def base(self):
+        """Linear address of offset 0."""
+        return self.core.cpu.seg[self.number].base
+
+    @base.setter
+    def base(self, value):
+        self.core.check_idle()
+        self.core.cpu.seg[self.number].base = word(value)
+        update_mode(self.core.cpu)
+
+    @property
+    def limit(self):
+        """The last valid offset."""
+        return self.core.cpu.seg[self.number].limit
+
+    @limit.setter
+    def limit(self, value):
+        self.core.check_idle()
+        self.core.cpu.seg[self.number].limit = word(value)
+        update_mode(self.core.cpu)
+
+    @property
+    def attributes(self):
+        """Bits 40-55 of the descriptor without the limit (SDM 3:3.4.5)."""
+        return self.core.cpu.seg[self.number].attributes
+
+    def set(self, selector, base, limit, attributes):
+        """Load visible and hidden parts without looking at a descriptor table."""
+        self.core.check_idle()
+        cdef Segment* s = &self.core.cpu.seg[self.number]
+        s.selector = selector
+        s.base = word(base)
+        s.limit = word(limit)
+        s.attributes = attributes
+        if self.number == CS:
+            self.core.cpu.cpl = selector & 3
+        update_mode(self.core.cpu)
+
+    def __repr__(self):
+        return f"<{SEGMENT_NAMES[self.number]} {self.selector:#x} base {self.base:#x} limit {self.limit:#x}>"
+
+
+cdef enum:
+    WRITABLE_FLAGS = 0x3F7FD5   # every defined bit of EFLAGS but the constant one
+
+
+cdef class Registers:
+    """The register file of a machine: `machine.cpu`. General registers, eip, eflags, crN, segments."""
+
+    cdef Core core
+    cdef readonly SegmentView es, cs, ss, ds, fs, gs
+
+    def __cinit__(self, Core core):
+        self.core = core
+        self.es, self.cs, self.ss, self.ds, self.fs, self.gs = (
+            SegmentView(core, number) for number in range(6))
+
+    def __getitem__(self, name):
+        return getattr(self, name)
+
+    def registers(self):
+        """All of them as a dict, for comparing and printing."""
+        values = {name: self.core.cpu.gpr[i].d for i, name in enumerate(REGISTER_NAMES)}
+        for name in ("eip", "eflags", "cr0", "cr2", "cr3", "cr4", "cpl"):
+            values[name] = getattr(self, name)
+        for name in SEGMENT_NAMES:
+            values[name] = getattr(self, name).selector
+        return values
+
+    @property
+    def eip(self):
+        return self.core.cpu.eip
+
+    @eip.setter
+    def eip(self, value):
+        self.core.check_idle()
+        self.core.cpu.eip = word(value)
+        self.core.cpu.halted = False
+
+    @property
+    def eflags(self):
+        return get_eflags(self.core.cpu)
+
+    @eflags.setter
+    def eflags(self, value):
+        self.core.check_idle()
+        set_eflags(self.core.cpu, word(value), WRITABLE_FLAGS)
+
+    @property
+    def cpl(self):
+        """Current privilege level, 0-3."""
+        return self.core.cpu.cpl
+
+    @property
+    def halted(self):
+        return bool(self.core.cpu.halted)
+
+
+# --- one property per register; Cython has no way to make them in a loop --------------------------------------------
+    @property
+    def eax(self):
+        return self.core.cpu.gpr[EAX].d
+
+    @eax.setter
+    def eax(self, value):
+        self.core.check_idle()
+        self.core.cpu.gpr[EAX].q = word(value)
+
+    @property
+    def ecx(self):
+        return self.core.cpu.gpr[ECX].d
+
+    @ecx.setter
+    def ecx(self, value):
+        self.core.check_idle()
+        self.core.cpu.gpr[ECX].q = word(value)
+
+    @property
+    def edx(self):
+        return self.core.cpu.gpr[EDX].d
+
+    @edx.setter
+    def edx(self, value):
+        self.core.check_idle()
+        self.core.cpu.gpr[EDX].q = word(value)
+
+    @property
+    def ebx(self):
+        return self.core.cpu.gpr[EBX].d
+
+    @ebx.setter
+    def ebx(self, value):
+        self.core.check_idle()
+        self.core.cpu.gpr[EBX].q = word(value)
+
+    @property
+    def esp(self):
+        return self.core.cpu.gpr[ESP].d
+
+    @esp.setter
+    def esp(self, value):
+        self.core.check_idle()
+        self.core.cpu.gpr[ESP].q = word(value)
+
+    @property
+    def ebp(self):
+        return self.core.cpu.gpr[EBP].d
+
+    @ebp.setter
+    def ebp(self, value):
+        self.core.check_idle()
+        self.core.cpu.gpr[EBP].q = word(value)
+
+    @property
+    def esi(self):
+        return self.core.cpu.gpr[ESI].d
+
+    @esi.setter
+    def esi(self, value):
+        self.core.check_idle()
+        self.core.cpu.gpr[ESI].q = word(value)
+
+    @property
+    def edi(self):
+        return self.core.cpu.gpr[EDI].d
+
+    @edi.setter
+    def edi(self, value):
+        self.core.check_idle()
+        self.core.cpu.gpr[EDI].q = word(value)
+
+    @property
+    def cr0(self):
+        return self.core.cpu.cr0
+
+    @cr0.setter
+    def cr0(self, value):
+        self.core.check_idle()
+        self.core.cpu.cr0 = word(value) | CR0_ET
+        flush_tlb(self.core.cpu)
+        update_mode(self.core.cpu)
+
+    @property
+    def cr2(self):
+        return self.core.cpu.cr2
+
+    @cr2.setter
+    def cr2(self, value):
+        self.core.check_idle()
+        self.core.cpu.cr2 = word(value)
+
+    @property
+    def cr3(self):
+        return self.core.cpu.cr3
+
+    @cr3.setter
+    def cr3(self, value):
+        self.core.check_idle()
+        self.core.cpu.cr3 = word(value)
+        flush_tlb(self.core.cpu)
+
+    @property
+    def cr4(self):
+        return self.core.cpu.cr4
+
+    @cr4.setter
+    def cr4(self, value):
+        self.core.check_idle()
+        self.core.cpu.cr4 = word(value)
+        flush_tlb(self.core.cpu)
+
+    @property
+    def gdtr(self):
+        """(linear base, limit)"""
+        return self.core.cpu.gdt_base, self.core.cpu.gdt_limit
+
+    @gdtr.setter
+    def gdtr(self, value):
+        self.core.check_idle()
+        self.core.cpu.gdt_base, self.core.cpu.gdt_limit = value
+
+    @property
+    def idtr(self):
+        """(linear base, limit)"""
+        return self.core.cpu.idt_base, self.core.cpu.idt_limit
+
+    @idtr.setter
+    def idtr(self, value):
+        self.core.check_idle()
+        self.core.cpu.idt_base, self.core.cpu.idt_limit = value
+
+
+cdef class Counters:
+    """What has happened since power-on: integers, exact at every stop, equal on every run and machine."""
+
+    cdef Core core
+
+    def __cinit__(self, Core core):
+        self.core = core
+
+    @property
+    def instructions(self):
+        """Instructions retired; a REP retires once."""
+        return self.core.cpu.instructions
+
+    @property
+    def cycles(self):
+        """Modelled processor cycles."""
+        return self.core.cpu.cycles
+
+    @property
+    def iterations(self):
+        """Iterations of REP instructions."""
+        return self.core.cpu.iterations
+
+    @property
+    def exits(self):
+        """Device accesses and intercepted interrupts that Python served."""
+        return self.core.cpu.exits
+
+    @property
+    def faults(self):
+        return self.core.cpu.faults
+
+    @property
+    def interrupts(self):
+        return self.core.cpu.interrupts
+
+    def as_dict(self):
+        return {name: getattr(self, name)
+                for name in ("instructions", "cycles", "iterations", "exits", "faults", "interrupts")}
