@@ -181,8 +181,8 @@ def _measure(kernel: KernelImage, name: str, sites: list[PatchedSite], processor
     if site.after is None:
         return KernelRow(*facts, state=known.text, reason=site.reason)
     if known.feature and not load_model(processor).cpuid[1][_EDX] >> FEATURES[known.feature] & 1:
-        return KernelRow(*facts, state=known.text, reason=f"the processor model {processor} has no {known.feature}, "
-                         "and without it Linux does not use this operation")
+        return KernelRow(*facts, state=known.text, reason=f"the processor model {processor} has no "
+                         f"{known.feature}, and without it Linux does not use this operation")
     try:
         unpatched, left = _run(kernel, site, site.before, known, processor)
         patched, also_left = _run(kernel, site, site.after, known, processor)
