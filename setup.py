@@ -26,7 +26,10 @@ __attribute__((noinline)) static void handler(long *left, Op *op, char *mem) {
     if (--*left <= 0) return;
     op->run(left, op, mem);
 }
-__attribute__((noinline)) static void other(long *left, Op *op, char *mem) { op[0].run = handler; handler(left, op, mem); }
+__attribute__((noinline)) static void other(long *left, Op *op, char *mem) {
+    op[0].run = handler;
+    handler(left, op, mem);
+}
 int main(void) {
     long left = 100000000;
     Op op = { other };

@@ -1,6 +1,7 @@
 # Integer instructions that do not fit the generated wrappers: two results, implicit registers, #DE.
 #
 # Enters: uops of rows with `raw=`. Leaves: registers, memory, flags. Next: segments.pxi.
+# Functions with a `size` are called by generated handlers, one per width (isa/maps.py, SIZED).
 
 cdef inline bint operand_read(CPU* cpu, Uop* op, const u32 size, const bint memory, u32* value) noexcept nogil:
     """The r/m operand. 8-bit registers are byte offsets into the register file."""
@@ -244,6 +245,13 @@ cdef inline i64 truncated_quotient(i64 n, i64 d) noexcept nogil:
     return n / d
 
 
+cdef enum BitOperation:
+    BIT_TEST
+    BIT_SET
+    BIT_RESET
+    BIT_COMPLEMENT
+
+
 cdef inline void bit_string(CPU* cpu, Uop* op, char* mem, const u32 size, const u32 kind,
                             const bint memory) noexcept nogil:
     """BT, BTS, BTR, BTC with a register bit offset: in memory it reaches beyond the operand (SDM 2, BT)."""
@@ -258,7 +266,7 @@ cdef inline void bit_string(CPU* cpu, Uop* op, char* mem, const u32 size, const 
         offset = offset_of(cpu, op) + <u32>((far >> (5 if size == 4 else 4)) * <i32>size)
         if op.extra & ADDRESS16:
             offset &= 0xFFFF
-        if kind == 0:
+        if kind == BIT_TEST:
             if not virtual_read(cpu, op.segment, offset, size, &value):
                 raise_fault(cpu, op)
                 return
@@ -267,8 +275,9 @@ cdef inline void bit_string(CPU* cpu, Uop* op, char* mem, const u32 size, const 
             return
     else:
         value = register_read(cpu, op.base, size)
-    if kind:
-        result = value | single if kind == 1 else value & ~single if kind == 2 else value ^ single
+    if kind != BIT_TEST:
+        result = (value | single if kind == BIT_SET else
+                  value & ~single if kind == BIT_RESET else value ^ single)
         if memory:
             if not virtual_write(cpu, op.segment, offset, size, result):
                 raise_fault(cpu, op)
@@ -356,180 +365,3 @@ cdef void raw_xlat(CPU* cpu, Uop* op, char* mem) noexcept nogil:
         return
     cpu.gpr[EAX].b[0] = <u8>value
     next_uop(cpu, op, mem)
-
-
-# --- One handler per row ------------------------------------------------------------------------------------------------
-
-cdef void raw_xchg8_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    exchange(cpu, op, mem, 1, False)
-
-cdef void raw_xadd8_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    exchange_add(cpu, op, mem, 1, False)
-
-cdef void raw_cmpxchg8_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    compare_exchange(cpu, op, mem, 1, False)
-
-cdef void raw_mul8_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    multiply(cpu, op, mem, 1, False, False)
-
-cdef void raw_imul8_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    multiply(cpu, op, mem, 1, True, False)
-
-cdef void raw_div8_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    divide(cpu, op, mem, 1, False, False)
-
-cdef void raw_idiv8_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    divide(cpu, op, mem, 1, True, False)
-
-cdef void raw_xchg8_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    exchange(cpu, op, mem, 1, True)
-
-cdef void raw_xadd8_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    exchange_add(cpu, op, mem, 1, True)
-
-cdef void raw_cmpxchg8_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    compare_exchange(cpu, op, mem, 1, True)
-
-cdef void raw_mul8_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    multiply(cpu, op, mem, 1, False, True)
-
-cdef void raw_imul8_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    multiply(cpu, op, mem, 1, True, True)
-
-cdef void raw_div8_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    divide(cpu, op, mem, 1, False, True)
-
-cdef void raw_idiv8_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    divide(cpu, op, mem, 1, True, True)
-
-cdef void raw_xchg16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    exchange(cpu, op, mem, 2, False)
-
-cdef void raw_xadd16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    exchange_add(cpu, op, mem, 2, False)
-
-cdef void raw_cmpxchg16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    compare_exchange(cpu, op, mem, 2, False)
-
-cdef void raw_mul16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    multiply(cpu, op, mem, 2, False, False)
-
-cdef void raw_imul16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    multiply(cpu, op, mem, 2, True, False)
-
-cdef void raw_div16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    divide(cpu, op, mem, 2, False, False)
-
-cdef void raw_idiv16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    divide(cpu, op, mem, 2, True, False)
-
-cdef void raw_bt16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    bit_string(cpu, op, mem, 2, 0, False)
-
-cdef void raw_bts16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    bit_string(cpu, op, mem, 2, 1, False)
-
-cdef void raw_btr16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    bit_string(cpu, op, mem, 2, 2, False)
-
-cdef void raw_btc16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    bit_string(cpu, op, mem, 2, 3, False)
-
-cdef void raw_xchg16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    exchange(cpu, op, mem, 2, True)
-
-cdef void raw_xadd16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    exchange_add(cpu, op, mem, 2, True)
-
-cdef void raw_cmpxchg16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    compare_exchange(cpu, op, mem, 2, True)
-
-cdef void raw_mul16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    multiply(cpu, op, mem, 2, False, True)
-
-cdef void raw_imul16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    multiply(cpu, op, mem, 2, True, True)
-
-cdef void raw_div16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    divide(cpu, op, mem, 2, False, True)
-
-cdef void raw_idiv16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    divide(cpu, op, mem, 2, True, True)
-
-cdef void raw_bt16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    bit_string(cpu, op, mem, 2, 0, True)
-
-cdef void raw_bts16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    bit_string(cpu, op, mem, 2, 1, True)
-
-cdef void raw_btr16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    bit_string(cpu, op, mem, 2, 2, True)
-
-cdef void raw_btc16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    bit_string(cpu, op, mem, 2, 3, True)
-
-cdef void raw_xchg32_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    exchange(cpu, op, mem, 4, False)
-
-cdef void raw_xadd32_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    exchange_add(cpu, op, mem, 4, False)
-
-cdef void raw_cmpxchg32_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    compare_exchange(cpu, op, mem, 4, False)
-
-cdef void raw_mul32_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    multiply(cpu, op, mem, 4, False, False)
-
-cdef void raw_imul32_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    multiply(cpu, op, mem, 4, True, False)
-
-cdef void raw_div32_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    divide(cpu, op, mem, 4, False, False)
-
-cdef void raw_idiv32_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    divide(cpu, op, mem, 4, True, False)
-
-cdef void raw_bt32_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    bit_string(cpu, op, mem, 4, 0, False)
-
-cdef void raw_bts32_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    bit_string(cpu, op, mem, 4, 1, False)
-
-cdef void raw_btr32_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    bit_string(cpu, op, mem, 4, 2, False)
-
-cdef void raw_btc32_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    bit_string(cpu, op, mem, 4, 3, False)
-
-cdef void raw_xchg32_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    exchange(cpu, op, mem, 4, True)
-
-cdef void raw_xadd32_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    exchange_add(cpu, op, mem, 4, True)
-
-cdef void raw_cmpxchg32_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    compare_exchange(cpu, op, mem, 4, True)
-
-cdef void raw_mul32_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    multiply(cpu, op, mem, 4, False, True)
-
-cdef void raw_imul32_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    multiply(cpu, op, mem, 4, True, True)
-
-cdef void raw_div32_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    divide(cpu, op, mem, 4, False, True)
-
-cdef void raw_idiv32_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    divide(cpu, op, mem, 4, True, True)
-
-cdef void raw_bt32_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    bit_string(cpu, op, mem, 4, 0, True)
-
-cdef void raw_bts32_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    bit_string(cpu, op, mem, 4, 1, True)
-
-cdef void raw_btr32_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    bit_string(cpu, op, mem, 4, 2, True)
-
-cdef void raw_btc32_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    bit_string(cpu, op, mem, 4, 3, True)

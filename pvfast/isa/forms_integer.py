@@ -95,10 +95,10 @@ def _moves() -> list[Form]:
         ]
         if wide:
             rows += [
-                form(f"0F B6 /r", f"MOVZX r{size}, r/m8", sem="zero_extend", access="w r", cost="mov"),
-                form(f"0F BE /r", f"MOVSX r{size}, r/m8", sem="sign_extend", access="w r", cost="mov"),
-                form(f"8D /r", f"LEA r{size}, m", sem="lea", access="w -", cost="lea"),
-                form(f"90+r", f"XCHG r{size}, {a}", raw=f"xchg_a{size}", access="rw rw", cost="mov"),
+                form("0F B6 /r", f"MOVZX r{size}, r/m8", sem="zero_extend", access="w r", cost="mov"),
+                form("0F BE /r", f"MOVSX r{size}, r/m8", sem="sign_extend", access="w r", cost="mov"),
+                form("8D /r", f"LEA r{size}, m", sem="lea", access="w -", cost="lea"),
+                form("90+r", f"XCHG r{size}, {a}", raw=f"xchg_a{size}", access="rw rw", cost="mov"),
             ]
     for row in (("0F B7 /r", "MOVZX r32, r/m16", "zero_extend"), ("0F BF /r", "MOVSX r32, r/m16", "sign_extend")):
         rows.append(form(row[0], row[1], sem=row[2], access="w r", cost="mov"))
