@@ -25,7 +25,7 @@ cdef inline Block* block_of(Uop* op) noexcept nogil:
     return <Block*>(op - op.position) - 1
 
 
-# --- Marks ----------------------------------------------------------------------------------------------------------
+# --- Marks -----------------------------------------------------------------------------------------------------------
 
 cdef void mark_lines(CPU* cpu, u32 physical, u32 length, i32 step) noexcept nogil:
     """Count a block in or out of the marks of its lines. A count that reached 255 stays: always the slow way."""
@@ -123,7 +123,7 @@ cdef void flush_blocks(CPU* cpu) noexcept nogil:
     cpu.flushes += 1
 
 
-# --- Looking up -------------------------------------------------------------------------------------------------------
+# --- Looking up ------------------------------------------------------------------------------------------------------
 
 cdef Block* find_block(CPU* cpu, u32 physical, u32 linear, u32 mode) noexcept nogil:
     """The block for the code at an address, decoded now unless it is cached and fresh."""
@@ -187,7 +187,7 @@ cdef void connect_stubs(Uop* terminator) noexcept nogil:
     link.zero = 0
 
 
-# --- Handlers that lead back to the dispatcher ------------------------------------------------------------------------
+# --- Handlers that lead back to the dispatcher -----------------------------------------------------------------------
 
 cdef void stale_block(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """First uop of a stale block: take the entry back and look the address up again."""
@@ -236,7 +236,7 @@ cdef void slice_over(CPU* cpu, Uop* next) noexcept nogil:
         cpu.eip = block_of(next).eip
 
 
-# --- Leaving a block ----------------------------------------------------------------------------------------------------
+# --- Leaving a block -------------------------------------------------------------------------------------------------
 
 cdef u32 effective_address(CPU* cpu, Uop* op) noexcept nogil:
     cdef u32 offset = offset_of(cpu, op)

@@ -34,7 +34,7 @@ cdef extern from *:
     const u32 CR0_BITS "PVFAST_CR0_BITS"                        # the defined ones: PG CD NW AM WP NE ET TS EM MP PE
 
 
-# --- Control registers (SDM 2, MOV to/from control registers; SDM 3:2.5) -----------------------------------------
+# --- Control registers (SDM 2, MOV to/from control registers; SDM 3:2.5) ---------------------------------------------
 
 cdef bint write_cr0(CPU* cpu, u32 value) noexcept nogil:
     cdef u32 changed
@@ -175,7 +175,7 @@ cdef void store_word(CPU* cpu, Uop* op, char* mem, u32 value) noexcept nogil:
     finish(cpu, op, mem)
 
 
-# --- Debug registers (SDM 3:17.2). Matching comes later; the registers are kept. ---------------------------------
+# --- Debug registers (SDM 3:17.2). Matching comes later; the registers are kept. -------------------------------------
 
 cdef i32 debug_register(CPU* cpu, u32 number) noexcept nogil:
     """DR4 and DR5 are DR6 and DR7, or undefined (-1) when CR4.DE is set (SDM 3:17.2.2)."""
@@ -214,7 +214,7 @@ cdef void raw_mov_to_dr(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     leave_after(cpu, op)
 
 
-# --- Caches and TLB ----------------------------------------------------------------------------------------------
+# --- Caches and TLB --------------------------------------------------------------------------------------------------
 
 cdef void raw_invlpg_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """INVLPG m (SDM 2): the address is not accessed, so neither limit nor rights matter."""
@@ -232,7 +232,7 @@ cdef void raw_invd(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     next_uop(cpu, op, mem)
 
 
-# --- Time, identification, model-specific registers --------------------------------------------------------------
+# --- Time, identification, model-specific registers ------------------------------------------------------------------
 
 cdef void raw_rdtsc(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """RDTSC (SDM 2): modelled cycles. CR4.TSD keeps it to CPL 0."""
@@ -298,7 +298,7 @@ cdef void raw_wrmsr(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     next_uop(cpu, op, mem)
 
 
-# --- Descriptor-table registers (SDM 2, LGDT and SGDT; SDM 3:2.4) ------------------------------------------------
+# --- Descriptor-table registers (SDM 2, LGDT and SGDT; SDM 3:2.4) ----------------------------------------------------
 
 cdef bint read_table_register(CPU* cpu, Uop* op, u32* limit, u32* base) noexcept nogil:
     """The six bytes of a pseudo-descriptor (SDM 3:3.5.1)."""

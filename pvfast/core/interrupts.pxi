@@ -33,7 +33,7 @@ cdef bint is_contributory(u32 vector) noexcept nogil:
     return vector == VECTOR_DE or VECTOR_TS <= vector <= VECTOR_GP
 
 
-# --- Delivery (SDM 2, INT n; SDM 3:6.12) -------------------------------------------------------------------------
+# --- Delivery (SDM 2, INT n; SDM 3:6.12) -----------------------------------------------------------------------------
 
 cdef bint enter_gate(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind, u32 return_eip) noexcept nogil:
     """One attempt to enter a handler. False: nothing has changed; a fault is noted, or a device must be served."""
@@ -207,7 +207,7 @@ cdef void software_interrupt(CPU* cpu, Uop* op, u32 vector) noexcept nogil:
     arrive(cpu, op, cpu.eip)
 
 
-# --- IRET (SDM 2, IRET; SDM 3:6.12.1) ----------------------------------------------------------------------------
+# --- IRET (SDM 2, IRET; SDM 3:6.12.1) --------------------------------------------------------------------------------
 
 cdef u32 restorable_flags(CPU* cpu, u32 size) noexcept nogil:
     """The EFLAGS bits that IRET and POPF may change here: IOPL at CPL 0 only, IF when CPL <= IOPL."""

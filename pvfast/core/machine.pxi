@@ -126,11 +126,10 @@ cdef class Engine:
         self.check_range(address, size)
         return (<const char*>(self.cpu.ram + <u64>address))[:size]
 
-    cdef u64 physical_of(self, u32 linear, bint write) except? 0xFFFFFFFFFFFFFFFF:
+    cdef u64 physical_of(self, u32 linear) except? 0xFFFFFFFFFFFFFFFF:
         cdef u64 physical
         cdef u32 cr2 = self.cpu.cr2
         cdef u32 page
-        cdef bint writable
         if not self.cpu.cr0 & CR0_PG:
             return linear
         if not look(self.cpu, linear, &page):
@@ -147,7 +146,7 @@ cdef class Engine:
             raise AddressError(f"linear {address:#x} + {size:#x} is not within 4 GiB")
         while len(result) < size:
             step = min(size - len(result), PAGE_SIZE - ((address + len(result)) & 0xFFF))
-            result += self.read(self.physical_of(address + len(result), False), step)
+            result += self.read(self.physical_of(address + len(result)), step)
         return bytes(result)
 
     def write_linear(self, address, data):
@@ -160,7 +159,7 @@ cdef class Engine:
         done = 0
         while done < len(data):
             step = min(len(data) - done, PAGE_SIZE - ((address + done) & 0xFFF))
-            physical = self.physical_of(address + done, True)
+            physical = self.physical_of(address + done)
             self.check_range(physical, step)
             pieces.append((physical, data[done:done + step]))
             done += step
@@ -254,23 +253,30 @@ cdef class Engine:
 
     cdef serve(self, u32 reason):
         """What an exit asks Python for."""
-        if reason == EXIT_INTERRUPT:
-            self.cpu.exits += 1
-            self.interrupt_callbacks[self.cpu.exit_vector](self)
-        elif reason == EXIT_IO:
-            self.cpu.exits += 1
-            self.serve_io()
-        else:
+        if reason == EXIT_POLL:
             PyErr_CheckSignals()
             self.fire_devices()
+            return
+        self.cpu.exits += 1
+        if reason == EXIT_INTERRUPT:
+            self.interrupt_callbacks[self.cpu.exit_vector](self)
+        elif reason == EXIT_IO:
+            self.serve_io()
+        if self.devices:
+            self.schedule()     # what was called may have programmed a timer
 
     cdef fire_devices(self):
-        cdef u64 deadline = NEVER
         for device in self.devices:
             when = device.next_event()
             if when is not None and when <= self.cpu.cycles:
                 device.fire(self)
-                when = device.next_event()
+        self.schedule()
+
+    cdef schedule(self):
+        """Have the run look up at the next device event."""
+        cdef u64 deadline = NEVER
+        for device in self.devices:
+            when = device.next_event()
             if when is not None and when < deadline:
                 deadline = when
         self.cpu.deadline = deadline
@@ -279,13 +285,12 @@ cdef class Engine:
         cdef CPU* cpu = self.cpu
         cdef Io* done
         value = 0
+        base = 0
         mask = 0xFFFFFFFF >> (32 - 8 * <int>cpu.io.size)
         if cpu.io.kind == IO_PORT_READ or cpu.io.kind == IO_PORT_WRITE:
             device = self.port_devices.get(cpu.io.address)
-            base = 0
         else:
             device = None
-            base = 0
             for start, end, candidate in self.mmio_devices:
                 if start <= cpu.io.address < end:
                     device, base = candidate, start

@@ -21,7 +21,7 @@ cdef void note_fault(CPU* cpu, u32 vector, u32 error) noexcept nogil:
     cpu.fault_error = error
 
 
-# --- Physical -------------------------------------------------------------------------------------------------------
+# --- Physical --------------------------------------------------------------------------------------------------------
 
 cdef Region* find_region(CPU* cpu, u64 physical) noexcept nogil:
     """The region that holds an address, or NULL: nothing there, reads float high."""
@@ -92,7 +92,7 @@ cdef void table_write(CPU* cpu, u64 physical, u32 value) noexcept nogil:
         code_written(cpu, <u32>physical, 4)
 
 
-# --- Paging ---------------------------------------------------------------------------------------------------------
+# --- Paging ----------------------------------------------------------------------------------------------------------
 
 cdef bint walk(CPU* cpu, u32 linear, bint write, bint user, u32* physical_page, bint* writable) noexcept nogil:
     """Two-level page walk (SDM 3:4.3): checks rights, sets A and D, notes #PF with CR2.
@@ -211,7 +211,7 @@ cdef void flush_page(CPU* cpu, u32 linear) noexcept nogil:
     cpu.generation += 1
 
 
-# --- Linear ---------------------------------------------------------------------------------------------------------
+# --- Linear ----------------------------------------------------------------------------------------------------------
 
 cdef bint linear_read(CPU* cpu, u32 linear, u32 size, bint user, u32* value) noexcept nogil:
     cdef u64 low, high
@@ -261,7 +261,7 @@ cdef bint linear_probe_write(CPU* cpu, u32 linear, u32 size, bint user) noexcept
     return True
 
 
-# --- Segmented ------------------------------------------------------------------------------------------------------
+# --- Segmented -------------------------------------------------------------------------------------------------------
 
 cdef void refresh_segment(CPU* cpu, u32 which) noexcept nogil:
     """Work out how far the fast paths may go in a segment without the full check."""

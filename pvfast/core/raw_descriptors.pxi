@@ -27,7 +27,7 @@ cdef bint look_up(CPU* cpu, Uop* op, bint memory, u32* selector, Descriptor* d, 
     return fetch_descriptor(cpu, selector[0], d)
 
 
-# --- LAR and LSL (SDM 2) -----------------------------------------------------------------------------------------
+# --- LAR and LSL (SDM 2) ---------------------------------------------------------------------------------------------
 
 cdef void lar(CPU* cpu, Uop* op, char* mem, bint memory, bint wide) noexcept nogil:
     cdef Descriptor d
@@ -99,7 +99,7 @@ cdef void raw_lsl16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     lsl(cpu, op, mem, True, False)
 
 
-# --- VERR and VERW (SDM 2) ---------------------------------------------------------------------------------------
+# --- VERR and VERW (SDM 2) -------------------------------------------------------------------------------------------
 
 cdef void verify(CPU* cpu, Uop* op, char* mem, bint memory, bint write) noexcept nogil:
     cdef Descriptor d
@@ -133,7 +133,7 @@ cdef void raw_verw_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     verify(cpu, op, mem, True, True)
 
 
-# --- ARPL (SDM 2) ------------------------------------------------------------------------------------------------
+# --- ARPL (SDM 2) ----------------------------------------------------------------------------------------------------
 
 cdef void raw_arpl_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """ARPL r16, r16: raise the RPL of the first to that of the second."""

@@ -3,7 +3,7 @@
 # Enters: uops of forms_system.py rows whose `raw` names one of these. Leaves: the next uop, or the block.
 # Next: raw_descriptors.pxi. The checks are in segments.pxi and transfers.pxi.
 
-# --- MOV, PUSH, POP, LDS (SDM 2) ---------------------------------------------------------------------------------
+# --- MOV, PUSH, POP, LDS (SDM 2) -------------------------------------------------------------------------------------
 
 cdef void load_and_go_on(CPU* cpu, Uop* op, char* mem, u32 seg, u32 selector) noexcept nogil:
     """Load a segment register. The block is left when it was decoded for another mode, and after SS, whose load holds
@@ -172,7 +172,7 @@ cdef void raw_lgs_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     load_far_pointer(cpu, op, mem, GS)
 
 
-# --- Far JMP, CALL, RET ------------------------------------------------------------------------------------------
+# --- Far JMP, CALL, RET ----------------------------------------------------------------------------------------------
 
 cdef void jump_far(CPU* cpu, Uop* op, u32 selector, u32 offset) noexcept nogil:
     cdef u32 target
@@ -242,7 +242,7 @@ cdef void raw_ret_far_i16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     ret_far(cpu, op, 2, op.imm & 0xFFFF)
 
 
-# --- LDTR and TR (SDM 2, LLDT, SLDT, LTR, STR) -------------------------------------------------------------------
+# --- LDTR and TR (SDM 2, LLDT, SLDT, LTR, STR) -----------------------------------------------------------------------
 
 cdef bint selector_operand(CPU* cpu, Uop* op, bint memory, u32* selector) noexcept nogil:
     """The r/m16 operand."""

@@ -222,7 +222,8 @@ cdef class Registers:
         return bool(self.core.cpu.halted)
 
 
-# --- one property per register; Cython has no way to make them in a loop --------------------------------------------
+    # One property per register: Cython has no way to make them in a loop.
+
     @property
     def eax(self):
         return self.core.cpu.gpr[EAX].d

@@ -64,7 +64,7 @@ cdef inline bint is_writable_data(u32 attributes) noexcept nogil:
     return (attributes & (SEG_S | SEG_CODE | SEG_WRITABLE)) == (SEG_S | SEG_WRITABLE)
 
 
-# --- Descriptors (SDM 3:3.4.5) -----------------------------------------------------------------------------------
+# --- Descriptors (SDM 3:3.4.5) ---------------------------------------------------------------------------------------
 
 cdef bint in_table(CPU* cpu, u32 selector, u32* linear) noexcept nogil:
     """Is the selector within its table (SDM 3:3.5.1)? Index 0 of the GDT is the caller's to refuse."""
@@ -149,7 +149,7 @@ cdef bint mark_accessed(CPU* cpu, Descriptor* d) noexcept nogil:
     return linear_write(cpu, d.linear + 5, 1, False, (d.attributes | SEG_ACCESSED) & 0xFF)
 
 
-# --- Decode mode -------------------------------------------------------------------------------------------------
+# --- Decode mode -----------------------------------------------------------------------------------------------------
 
 cdef bint is_flat(Segment* s, u32 looked_at, u32 wanted) noexcept nogil:
     return s.base == 0 and s.limit == 0xFFFFFFFFu and s.attributes & looked_at == wanted
@@ -180,7 +180,7 @@ cdef void update_mode(CPU* cpu) noexcept nogil:
         refresh_segment(cpu, which)
 
 
-# --- Segment registers -------------------------------------------------------------------------------------------
+# --- Segment registers -----------------------------------------------------------------------------------------------
 
 cdef bint check_data_segment(CPU* cpu, u32 selector, Descriptor* d) noexcept nogil:
     """May DS, ES, FS or GS hold this selector (SDM 3:5.6)?"""
@@ -284,7 +284,7 @@ cdef bint load_tr(CPU* cpu, u32 selector) noexcept nogil:
     return True
 
 
-# --- Stacks ------------------------------------------------------------------------------------------------------
+# --- Stacks ----------------------------------------------------------------------------------------------------------
 
 cdef inline u32 mask_of(Segment* stack) noexcept nogil:
     """SS.B: ESP or SP is the stack pointer (SDM 1:6.2.3)."""

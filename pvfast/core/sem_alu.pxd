@@ -102,7 +102,7 @@ cdef inline uint bswap(CPU* cpu, uint a, bint live) noexcept nogil:
     return <uint>((a >> 24) | ((a >> 8) & 0xFF00) | ((a << 8) & 0xFF0000) | (a << 24))
 
 
-# --- Shifts and rotates (SDM 2, SAL/SAR/SHL/SHR, RCL/RCR/ROL/ROR): counts modulo 32 -------------------------------
+# --- Shifts and rotates (SDM 2, SAL/SAR/SHL/SHR, RCL/RCR/ROL/ROR): counts modulo 32 ----------------------------------
 # OF is defined for a count of 1 only; for others it is what the formula for 1 gives with the last carry.
 
 cdef inline uint shl(CPU* cpu, uint a, uint count, bint live) noexcept nogil:
@@ -245,7 +245,7 @@ cdef inline uint shrd(CPU* cpu, uint a, uint b, u32 count, bint live) noexcept n
     return r
 
 
-# --- Multiplication (SDM 2, MUL, IMUL): C and O tell that the upper half is needed; S Z A P undefined ---------------
+# --- Multiplication (SDM 2, MUL, IMUL): C and O tell that the upper half is needed; S Z A P undefined ----------------
 
 cdef inline uint imul(CPU* cpu, uint a, uint b, bint live) noexcept nogil:
     cdef i64 wide = <i64><i32>sign_extend[uint](a) * <i64><i32>sign_extend[uint](b)
@@ -256,7 +256,7 @@ cdef inline uint imul(CPU* cpu, uint a, uint b, bint live) noexcept nogil:
     return r
 
 
-# --- Bits (SDM 2, BT, BSF) -----------------------------------------------------------------------------------------
+# --- Bits (SDM 2, BT, BSF) -------------------------------------------------------------------------------------------
 
 cdef inline void bt(CPU* cpu, uint a, uint b, bint live) noexcept nogil:
     cpu.fl_carry = (a >> (b & (8 * sizeof(uint) - 1))) & 1
@@ -300,7 +300,7 @@ cdef inline uint bsr(CPU* cpu, uint old, uint b, bint live) noexcept nogil:
     return <uint>n
 
 
-# --- Conditions (SDM 2, SETcc, CMOVcc) -----------------------------------------------------------------------------
+# --- Conditions (SDM 2, SETcc, CMOVcc) -------------------------------------------------------------------------------
 
 cdef inline u8 setcc(CPU* cpu, const u32 code) noexcept nogil:
     return condition(cpu, code)

@@ -54,7 +54,7 @@ cdef inline void indirect(CPU* cpu, Uop* op, char* mem, u32 target, const u32 va
     enter(cpu, link.taken, mem)
 
 
-# --- Stack ------------------------------------------------------------------------------------------------------------
+# --- Stack -----------------------------------------------------------------------------------------------------------
 
 cdef inline u32 stack_mask(CPU* cpu) noexcept nogil:
     return 0xFFFFFFFFu if cpu.seg[SS].attributes & SEG_DB else 0xFFFFu
@@ -288,7 +288,7 @@ cdef void raw_popa(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     next_uop(cpu, op, mem)
 
 
-# --- Jumps, calls, returns ---------------------------------------------------------------------------------------------
+# --- Jumps, calls, returns -------------------------------------------------------------------------------------------
 
 cdef void raw_jmp(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     enter(cpu, (<Link*>(op + 1)).taken, mem)
@@ -437,7 +437,7 @@ cdef void raw_jecxz(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     branch(cpu, op, mem, (cpu.gpr[ECX].w if op.extra & ADDRESS16 else cpu.gpr[ECX].d) == 0)
 
 
-# --- Fused sequences. `extra` counts their instructions, for unfuse(). ----------------------------------------------------
+# --- Fused sequences. `extra` counts their instructions, for unfuse(). -----------------------------------------------
 
 cdef inline void push_push_call(CPU* cpu, Uop* op, char* mem, const u32 first, const u32 second,
                                 const u32 variant) noexcept nogil:

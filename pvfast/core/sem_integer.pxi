@@ -288,7 +288,7 @@ cdef inline void bit_string(CPU* cpu, Uop* op, char* mem, const u32 size, const 
     finish(cpu, op, mem)
 
 
-# --- Without operands ---------------------------------------------------------------------------------------------------
+# --- Without operands ------------------------------------------------------------------------------------------------
 
 cdef void raw_nop(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     next_uop(cpu, op, mem)

@@ -12,7 +12,7 @@ cdef inline u32 iopl_of(CPU* cpu) noexcept nogil:
     return (cpu.eflags & IOPL) >> IOPL_SHIFT
 
 
-# --- Refusals ----------------------------------------------------------------------------------------------------
+# --- Refusals --------------------------------------------------------------------------------------------------------
 
 cdef void raw_privileged(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """What a privileged form decodes to when CPL is not 0 (SDM 3:5.9)."""
@@ -29,7 +29,7 @@ cdef void raw_ud2(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     fault(cpu, op, VECTOR_UD, 0)
 
 
-# --- The interrupt flag (SDM 3:6.8.1) ----------------------------------------------------------------------------
+# --- The interrupt flag (SDM 3:6.8.1) --------------------------------------------------------------------------------
 
 cdef void raw_cli(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """CLI (SDM 2): needs CPL <= IOPL."""
@@ -78,7 +78,7 @@ cdef void careful_sti(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     next_uop(cpu, op, mem)
 
 
-# --- EFLAGS (SDM 2, PUSHF and POPF) ------------------------------------------------------------------------------
+# --- EFLAGS (SDM 2, PUSHF and POPF) ----------------------------------------------------------------------------------
 
 cdef void raw_pushf(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """PUSHFD on a flat stack; the rest in checked_pushf()."""
@@ -166,7 +166,7 @@ cdef void pop_flags(CPU* cpu, Uop* op, char* mem, u32 size) noexcept nogil:
     finish(cpu, op, mem)
 
 
-# --- Halting, software interrupts --------------------------------------------------------------------------------
+# --- Halting, software interrupts ------------------------------------------------------------------------------------
 
 cdef void raw_hlt(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """HLT (SDM 2)."""

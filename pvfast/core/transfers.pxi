@@ -28,7 +28,7 @@ cdef bint check_offset(CPU* cpu, Descriptor* code, u32 eip) noexcept nogil:
     return True
 
 
-# --- JMP and CALL (SDM 2, JMP and CALL, "Far ... in protected mode"; SDM 3:5.8) ----------------------------------
+# --- JMP and CALL (SDM 2, JMP and CALL, "Far ... in protected mode"; SDM 3:5.8) --------------------------------------
 
 cdef bint check_direct_code(CPU* cpu, u32 selector, Descriptor* d) noexcept nogil:
     """A code segment named by the instruction itself: same privilege, or conforming (SDM 3:5.8.1)."""
@@ -152,7 +152,7 @@ cdef bint call_inner(CPU* cpu, u32 selector, Descriptor* code, u32 offset, u32 p
     return True
 
 
-# --- RET, and what IRET shares with it (SDM 2, RET and IRET; SDM 3:5.8.6) ----------------------------------------
+# --- RET, and what IRET shares with it (SDM 2, RET and IRET; SDM 3:5.8.6) --------------------------------------------
 
 cdef bint check_return_code(CPU* cpu, u32 selector, Descriptor* d) noexcept nogil:
     """The code segment to return to: the same privilege or less."""
@@ -226,7 +226,7 @@ cdef bint far_return(CPU* cpu, u32 size, u32 release, u32* target) noexcept nogi
     return True
 
 
-# --- SYSENTER and SYSEXIT (SDM 2; SDM 3:5.8.7) -------------------------------------------------------------------
+# --- SYSENTER and SYSEXIT (SDM 2; SDM 3:5.8.7) -----------------------------------------------------------------------
 
 cdef bint system_enter(CPU* cpu, u32* target) noexcept nogil:
     """To CPL 0 at the MSRs' CS:EIP and ESP, interrupts off; nothing is saved."""

@@ -22,7 +22,7 @@ ctypedef fused uint:
     u16
     u32
 
-# --- EFLAGS (SDM 1:3.4.3) ---------------------------------------------------------------------------------------
+# --- EFLAGS (SDM 1:3.4.3) --------------------------------------------------------------------------------------------
 cdef enum:
     CF = 0x1
     FLAG_1 = 0x2            # always set
@@ -45,7 +45,7 @@ cdef enum:
     ID = 0x200000
     ARITHMETIC = 0x8D5      # CF PF AF ZF SF OF: kept lazily, see flags.pxd
 
-# --- Registers ---------------------------------------------------------------------------------------------------
+# --- Registers -------------------------------------------------------------------------------------------------------
 cdef enum:
     EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI
     ZERO = 16               # gpr[16] is always 0: the base or index of an address that has none
@@ -57,7 +57,7 @@ cdef union Register:
     u16 w
     u8 b[8]
 
-# --- Control registers (SDM 3:2.5) -------------------------------------------------------------------------------
+# --- Control registers (SDM 3:2.5) -----------------------------------------------------------------------------------
 cdef enum:
     CR0_PE = 0x1
     CR0_MP = 0x2
@@ -90,7 +90,7 @@ cdef extern from *:
     const u64 OVERDRAWN "PVFAST_OVERDRAWN"      # the sign bits of both halves of CPU.left
     const u64 NEVER "UINT64_MAX"        # a deadline or budget that is none
 
-# --- Vectors (SDM 3:6.3.1) ---------------------------------------------------------------------------------------
+# --- Vectors (SDM 3:6.3.1) -------------------------------------------------------------------------------------------
 cdef enum:
     VECTOR_DE = 0
     VECTOR_DB = 1
@@ -107,7 +107,7 @@ cdef enum:
     VECTOR_PF = 14
     VECTOR_AC = 17
 
-# --- Segments (SDM 3:3.4.5). The attribute word is bits 40-55 of the descriptor, shifted down to 0. ---------------
+# --- Segments (SDM 3:3.4.5). The attribute word is bits 40-55 of the descriptor, shifted down to 0. ------------------
 cdef enum:
     SEG_TYPE = 0x0F
     SEG_ACCESSED = 0x01
@@ -132,7 +132,7 @@ cdef struct Segment:
     u32 read_end            # fast paths read offsets [0, read_end) and write [0, write_end), up to 8 bytes each;
     u32 write_end           # 0 where the full check has to decide (see refresh_segment)
 
-# --- TLB: one direct-mapped table for supervisor and one for user accesses (P handlers get it as `mem`) ----------
+# --- TLB: one direct-mapped table for supervisor and one for user accesses (P handlers get it as `mem`) --------------
 cdef enum:
     TLB_ENTRIES = 512
     TLB_INVALID = 1         # a tag that no page address equals
@@ -147,7 +147,7 @@ cdef struct FetchEntry:
     u32 tag                 # linear page address | 0 when valid for this privilege, else TLB_INVALID
     u32 physical            # physical page address
 
-# --- Uops and blocks ---------------------------------------------------------------------------------------------
+# --- Uops and blocks -------------------------------------------------------------------------------------------------
 # A block in memory: Block (64 bytes), then its uops (32 bytes each). The last uop is a terminator, followed by a
 # Link slot, and, when it jumps to known targets, two stub uops. The eight bytes before every uop that can be
 # entered are its cost (instructions << 32 | cycles): Block.cost before the first uop, zero before a stub.
@@ -273,7 +273,8 @@ cdef enum:
     RESERVED_DESCRIPTORS = 8
 
 # A hypervisor's functions, called without the GIL. NULL: as on bare hardware. See hypervisor.pxd.
-ctypedef bint (*InterruptHook)(void* self, CPU* cpu, u32 vector, u32 error, bint has_error, bint software) noexcept nogil
+ctypedef bint (*InterruptHook)(void* self, CPU* cpu, u32 vector, u32 error, bint has_error,
+                               bint software) noexcept nogil
 
 cdef struct CPU:
     # hot

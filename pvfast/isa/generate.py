@@ -49,17 +49,13 @@ def generate(directory: Path) -> int:
                      for i, chunk in enumerate(chunks))
     fill += "\ncdef void fill_tables() noexcept nogil:\n" + "".join(
         f"    fill_tables_{i}()\n" for i in range(len(chunks)))
-    constants = header + enums
+    maps = (f"cdef u16 opcode_map[2][2][256]\n{declarations[0]}\ncdef FormInfo forms[FORM_COUNT]\n"
+            f"cdef Handler stack_special[2][2][8]\ncdef Handler all_handlers[{len(out.names)}]\n")
     directory.mkdir(parents=True, exist_ok=True)
-    for name, text in (("constants.pxi", constants),
-                       ("handlers.pxi", header + "\n".join(out.handlers)),
-                       ("tables.pxi", header + fill)):
-        path = directory / name
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
-    (directory / "maps.pxi").write_text(header + "cdef u16 opcode_map[2][2][256]\n" + "\n".join(declarations)
-                                        + "\ncdef FormInfo forms[FORM_COUNT]\ncdef Handler stack_special[2][2][8]\n"
-                                        + f"cdef Handler all_handlers[{len(out.names)}]\n")
+    for name, text in (("constants", enums), ("maps", maps), ("handlers", "\n".join(out.handlers)), ("tables", fill)):
+        path = directory / f"{name}.pxi"
+        if not path.exists() or path.read_text() != header + text:     # unchanged files need no compiling
+            path.write_text(header + text)
     return len(out.names)
 
 
