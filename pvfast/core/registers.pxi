@@ -221,9 +221,7 @@ cdef class Registers:
     def halted(self):
         return bool(self.core.cpu.halted)
 
-
     # One property per register: Cython has no way to make them in a loop.
-
     @property
     def eax(self):
         return self.core.cpu.gpr[EAX].d
