@@ -37,12 +37,12 @@ $(VENV)/created:
 	touch $@
 
 $(VENV)/dependencies: $(VENV)/created pyproject.toml
-	$(EXTRAS) build run test > $(VENV)/dependencies.txt
+	@$(EXTRAS) build run test > $(VENV)/dependencies.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/dependencies.txt
 	touch $@
 
 $(VENV)/tools: $(VENV)/dependencies
-	$(EXTRAS) check bench > $(VENV)/tools.txt
+	@$(EXTRAS) check bench > $(VENV)/tools.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/tools.txt
 	touch $@
 

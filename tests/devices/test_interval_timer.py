@@ -38,7 +38,6 @@ again:
     cli
     hlt
 """
-REPROGRAMMED = pytest.mark.xfail(reason="an event that an access has moved is seen at the next poll only")
 
 
 def machine_with(body: str) -> pvfast.Machine:
@@ -79,7 +78,6 @@ def test_is_a_device() -> None:
     assert isinstance(timer, SavedDevice)
 
 
-@pytest.mark.xfail(reason="`until` at the entry of an interrupt handler is missed")
 def test_hlt_wakes_exactly_at_the_cycle_of_the_event() -> None:
     machine = machine_with(SLEEP)
     timer = IntervalTimer(VECTOR, 50_000)
@@ -149,7 +147,6 @@ def test_a_restored_machine_ticks_again_at_the_same_cycles() -> None:
     assert (outcome(machine), timer.save()) == first
 
 
-@REPROGRAMMED
 @pytest.mark.parametrize("step", [None, 1, 3])
 def test_the_guest_sets_the_period_through_the_port(step: int | None) -> None:
     machine = machine_with(f"movl $4000, %eax; outl %eax, ${PORT}; inl ${PORT}, %eax; movl %eax, 0x9200; {SLEEP}")
@@ -161,7 +158,6 @@ def test_the_guest_sets_the_period_through_the_port(step: int | None) -> None:
     assert 160_000 <= machine.counters.cycles < 170_000
 
 
-@REPROGRAMMED
 @pytest.mark.parametrize("step", [None, 1, 3])
 def test_a_timer_started_by_the_guest_interrupts_a_loop(step: int | None) -> None:
     machine = machine_with(f"sti; movl $4000, %eax; outl %eax, ${PORT}; movl $20000, %ecx; "
