@@ -3,6 +3,7 @@
 # Enters: attribute accesses from Python. Leaves: values, or typed errors. Next: machine.pxi.
 
 import enum
+from operator import index
 
 from cpython.buffer cimport PyBuffer_FillInfo
 
@@ -91,7 +92,7 @@ cdef u32 word(value) except? 0xFFFFFFFF:
     """A 32-bit value from Python."""
     cdef i64 wide = -1
     try:
-        wide = value
+        wide = value if isinstance(value, int) else index(value)
     except (OverflowError, TypeError):
         pass
     if wide < 0 or wide > <i64>0xFFFFFFFFu:
