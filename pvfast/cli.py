@@ -95,7 +95,8 @@ def run(ctx: click.Context, image: Path | None, hypervisors: Sequence[str], oper
 @click.option("--csv", "as_csv", is_flag=True, help="For spreadsheets.")
 def sites(image: Path, as_json: bool, as_csv: bool) -> None:
     """List the patch sites of a kernel IMAGE (bzImage or ELF)."""
-    from pvfast.images import list_sites, load_kernel, summarize
+    from pvfast.images import load_kernel
+    from pvfast.paravirt.linux import list_sites, summarize
     from pvfast.report import tables
 
     if as_json and as_csv:
@@ -118,7 +119,8 @@ def sites(image: Path, as_json: bool, as_csv: bool) -> None:
 @click.pass_context
 def patch(ctx: click.Context, image: Path, hypervisor: str, as_csv: bool, output: Path | None) -> None:
     """Compute what its own boot makes of every patch site of a kernel IMAGE."""
-    from pvfast.images import boot_patch, load_kernel, patch_csv, show_code, write_patched
+    from pvfast.images import load_kernel
+    from pvfast.paravirt.linux import boot_patch, patch_csv, show_code, write_patched
     from pvfast.report import tables
 
     kernel = load_kernel(image)

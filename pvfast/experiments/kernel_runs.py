@@ -17,8 +17,9 @@ from pvfast.experiments import kernel_machine
 from pvfast.experiments.kernel_states import FEATURES, STATES, UNKNOWN, Scratch, State
 from pvfast.experiments.matrix import Progress
 from pvfast.experiments.workloads import Counts, overhead_percent
-from pvfast.images import KernelImage, PatchedSite, boot_patch, load_kernel, show_code
+from pvfast.images import KernelImage, load_kernel
 from pvfast.machine import Machine
+from pvfast.paravirt.linux import PatchedSite, boot_patch, show_code
 from pvfast.processor import load_model
 
 _MAX_INSTRUCTIONS = 100_000

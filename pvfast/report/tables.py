@@ -17,8 +17,8 @@ from rich.text import Text
 from pvfast.experiments.kernel_runs import KernelRow, KernelRun
 from pvfast.experiments.matrix import Matrix, Row, SiteCode
 from pvfast.experiments.workloads import FORMS, Counts
-from pvfast.images import OperationSummary, PatchedSite, SiteRow
 from pvfast.isa.form import FLAGS, Form
+from pvfast.paravirt.linux import OperationSummary, PatchedSite, SiteRow
 
 #: Of text that goes to a file or a pipe: nothing is cut or wrapped.
 _PIPE_COLUMNS = 250

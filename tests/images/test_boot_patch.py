@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from pvfast.errors import ImageError, PatchError
-from pvfast.images import BARE_HARDWARE, CpuFeatures, boot_patch, load_kernel, patch_csv, write_patched
-from pvfast.images.boot_patch import PVUNLOCK, VCPUPREEMPT, XENPV, BootPatch
-from pvfast.images.naming import operation_name
+from pvfast.images import load_kernel
+from pvfast.paravirt.linux import BARE_HARDWARE, CpuFeatures, boot_patch, patch_csv, write_patched
+from pvfast.paravirt.linux.boot_patch import PVUNLOCK, VCPUPREEMPT, XENPV, BootPatch
+from pvfast.paravirt.linux.naming import operation_name
 
 from .synthetic import ALLOC, BASES, TEXT, Kernel
 

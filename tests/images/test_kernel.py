@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pvfast.errors import ImageError, PvfastError
-from pvfast.images import boot_patch, list_sites, load_kernel, write_patched
+from pvfast.images import load_kernel
+from pvfast.paravirt.linux import boot_patch, list_sites, write_patched
 
 from .synthetic import BANNER, BASES, PHYSICAL, TEXT, Kernel, bzimage, note
 

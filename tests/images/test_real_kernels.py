@@ -7,15 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pvfast.images import (
-    KernelImage,
-    boot_patch,
-    list_sites,
-    load_kernel,
-    patch_csv,
-    summarize,
-    write_patched,
-)
+from pvfast.images import KernelImage, load_kernel
+from pvfast.paravirt.linux import boot_patch, list_sites, patch_csv, summarize, write_patched
 
 GOLDEN = Path(__file__).parent.parent / "data" / "deb-6.1.0-50-686.native.csv"
 #: Bytes that native operations of 6.1 amd64 become; every other site is a call or a NOP.

@@ -5,9 +5,9 @@ import struct
 import pytest
 
 from pvfast.errors import ImageError
-from pvfast.images import list_sites, load_kernel, pointer_of, read_sites, summarize
-from pvfast.images.naming import operation_name, operation_names
-from pvfast.paravirt import linux_6_1
+from pvfast.images import load_kernel, pointer_of, read_sites
+from pvfast.paravirt.linux import list_sites, operations_6_1, summarize
+from pvfast.paravirt.linux.naming import operation_name, operation_names
 
 from .synthetic import BASES, DATA, TEXT, Kernel, note
 
@@ -68,21 +68,21 @@ def test_no_table() -> None:
 
 
 def test_tables_of_6_1() -> None:
-    assert (len(linux_6_1.I386), len(linux_6_1.X86_64)) == (13, 84)
-    assert linux_6_1.I386[0] == linux_6_1.X86_64[0] == "cpu.io_delay"
-    assert linux_6_1.I386[12] == linux_6_1.X86_64[83] == "lock.vcpu_is_preempted"
+    assert (len(operations_6_1.I386), len(operations_6_1.X86_64)) == (13, 84)
+    assert operations_6_1.I386[0] == operations_6_1.X86_64[0] == "cpu.io_delay"
+    assert operations_6_1.I386[12] == operations_6_1.X86_64[83] == "lock.vcpu_is_preempted"
     known = {
         30: "irq.save_fl", 34: "irq.halt", 35: "mmu.flush_tlb_user", 45: "mmu.write_cr3",
         57: "mmu.release_p4d", 58: "mmu.set_pte", 75: "mmu.lazy_mode.enter", 78: "mmu.set_fixmap",
         80: "lock.queued_spin_unlock",
     }
-    assert {number: linux_6_1.X86_64[number] for number in known} == known
+    assert {number: operations_6_1.X86_64[number] for number in known} == known
 
 
 def test_which_table_applies() -> None:
     old = b"Linux version 5.10.0 x\0"
-    assert operation_names(load_kernel(Kernel().elf())) is linux_6_1.I386
-    assert operation_names(load_kernel(Kernel(bits=64, notes=XEN_PV).elf())) is linux_6_1.X86_64
+    assert operation_names(load_kernel(Kernel().elf())) is operations_6_1.I386
+    assert operation_names(load_kernel(Kernel(bits=64, notes=XEN_PV).elf())) is operations_6_1.X86_64
     old_xen = Kernel(bits=64, banner=old, notes=XEN_PV)
     for unknown in (Kernel(bits=64), Kernel(banner=old), old_xen, Kernel(banner=b"")):
         assert operation_names(load_kernel(unknown.elf())) is None

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from pvfast.assembly import disassemble
 from pvfast.errors import ImageError
-from pvfast.images.boot_patch import BootPatch, PatchedSite
 from pvfast.images.kernel import KernelImage
-from pvfast.images.naming import UNKNOWN, operation_name
 from pvfast.images.parainstructions import SiteRecord, read_sites
+from pvfast.paravirt.linux.boot_patch import BootPatch, PatchedSite
+from pvfast.paravirt.linux.naming import UNKNOWN, operation_name
 
 CSV_COLUMNS = ("site", "type", "op", "len", "section", "before", "after")
 
@@ -185,7 +185,7 @@ def write_patched(image: KernelImage, patch: BootPatch, path: str | os.PathLike[
     image : KernelImage
         The kernel that was patched.
     patch : BootPatch
-        From :func:`pvfast.images.boot_patch.boot_patch`; its undecided sites keep the bytes that they have.
+        From :func:`pvfast.paravirt.linux.boot_patch.boot_patch`; its undecided sites keep the bytes that they have.
     path : path
         Where to write; a file that is there is replaced.
 

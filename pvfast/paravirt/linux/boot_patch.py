@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pvfast.assembly import disassemble, nops
 from pvfast.images.altinstructions import Alternative, read_alternatives
 from pvfast.images.kernel import KernelImage
-from pvfast.images.naming import operation_name
 from pvfast.images.parainstructions import SiteRecord, pointer_of, read_sites
+from pvfast.paravirt.linux.naming import operation_name
 
 #: First version with this procedure, and the first with another (6.3 began to change apply_alternatives).
 SINCE, UNTIL = (5, 13), (6, 3)

@@ -2,13 +2,10 @@
 
 Which table applies is read from the image (its version banner, its bitness, its Xen notes). A kernel whose
 table is not written down keeps its numbers: a name is never guessed. Next: ``listing.py`` prints the names.
-
-Design: the table is a fact about paravirt and lives in ``pvfast/paravirt/linux_6_1.py``, plain names without
-code; that one file is all that this package imports from there.
 """
 
 from pvfast.images.kernel import KernelImage
-from pvfast.paravirt import linux_6_1
+from pvfast.paravirt.linux import operations_6_1
 
 #: What an operation without a known name is called in listings.
 UNKNOWN = "unknown"
@@ -33,8 +30,8 @@ def operation_names(image: KernelImage) -> tuple[str, ...] | None:
     if image.version != (6, 1):
         return None
     if image.bits == 32:
-        return linux_6_1.I386
-    return linux_6_1.X86_64 if _XEN_PV_ENTRY in image.xen_notes else None
+        return operations_6_1.I386
+    return operations_6_1.X86_64 if _XEN_PV_ENTRY in image.xen_notes else None
 
 
 def operation_name(image: KernelImage, type_number: int) -> str | None:

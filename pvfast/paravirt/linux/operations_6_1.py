@@ -3,7 +3,7 @@
 A site's type is the offset of its member in ``struct paravirt_patch_template`` divided by the size of a
 pointer. Source: Linux 6.1, arch/x86/include/asm/paravirt_types.h, the structures pv_cpu_ops, pv_irq_ops,
 pv_mmu_ops (with pv_lazy_ops inside) and pv_lock_ops in that order. Most members exist only under
-CONFIG_PARAVIRT_XXL, which only CONFIG_XEN_PV selects, and that only on x86-64. ``pvfast/images/naming.py``
+CONFIG_PARAVIRT_XXL, which only CONFIG_XEN_PV selects, and that only on x86-64. ``naming.py``
 decides which table a kernel has.
 """
 
