@@ -68,7 +68,7 @@ PROGRAMS = {
     "inline_cli": Program("the same patched: cli", """
         1: cli; .byte 0x66, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0; decl %ecx; jnz 1b; ret""", ring0=True),
     "gs_store": Program("movb to %gs:offset", """
-        1: movb $1, %gs:1; nop; nop; decl %ecx; jnz 1b; ret""", ring0=True, per_cpu=True),
+        1: movb $1, %gs:1; .byte 0x66, 0x90; decl %ecx; jnz 1b; ret""", ring0=True, per_cpu=True),
     "crc": Program("CRC-32 by table, 4 KiB", """
         pushl %ecx
         movl $255, %ecx
