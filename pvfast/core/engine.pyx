@@ -4,8 +4,8 @@
 
 Enters: guest bytes and machine state. Leaves: `Engine`, which pvfast.machine.Machine builds on.
 Reading order: types.pxd, flags.pxd, sem_alu.pxd, access.pxd, memory.pxi, sem_branch.pxi, blocks.pxi, decoder.pxi,
-run.pxi, then segments.pxi, transfers.pxi, interrupts.pxi, system.pxi, and last registers.pxi and machine.pxi (the
-Python face). introspect.pxi is for tests.
+run.pxi, then segments.pxi, transfers.pxi, interrupts.pxi, system.pxi, hypervisor.pxi, and last registers.pxi and
+machine.pxi (the Python face). introspect.pxi is for tests, engine.pxd for extension modules outside the core.
 """
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memmove, memset
@@ -33,6 +33,7 @@ include "decoder.pxi"
 include "generated/handlers.pxi"
 include "generated/tables.pxi"
 include "run.pxi"
+include "hypervisor.pxi"
 include "registers.pxi"
 include "machine.pxi"
 include "introspect.pxi"

@@ -8,11 +8,6 @@ cdef enum:
     IDT_ERROR = 2           # error code bit 1: the index is one of the IDT (SDM 3:6.13)
     EXT_ERROR = 1           # error code bit 0: while delivering an event outside the program's will
 
-cdef enum EventKind:
-    EVENT_FAULT             # an exception of the processor
-    EVENT_SOFTWARE          # INT n, INT3, INTO
-    EVENT_EXTERNAL
-
 cdef enum:
     RESTORED_FLAGS = ARITHMETIC | TF | DF | NT | AC | ID    # by IRET and POPF at any privilege
 
@@ -131,16 +126,24 @@ cdef void charge_event(CPU* cpu, u32 cycles) noexcept nogil:
         cpu.cycles += cycles
 
 
+cdef inline bint offer_event(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind) noexcept nogil:
+    """A hypervisor sees every event first. True: it is dealt with."""
+    return cpu.interrupt_hook != NULL and cpu.interrupt_hook(cpu.hypervisor, cpu, vector, error, has_error, kind)
+
+
 cdef bint deliver_event(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind) noexcept nogil:
-    """Deliver an event at cpu.eip, or what comes of it: another fault, #DF, shutdown (SDM 3:6.15, table 6-5)."""
+    """Deliver an event at cpu.eip, to the hypervisor or through the IDT."""
+    return (offer_event(cpu, vector, error, has_error, kind)
+            or deliver_by_idt(cpu, vector, error, has_error, kind))
+
+
+cdef bint deliver_by_idt(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind) noexcept nogil:
+    """The event, or what comes of it: another fault, #DF, shutdown (SDM 3:6.15, table 6-5)."""
     cdef u32 first_vector = vector
     cdef u32 first_error = error
     cdef u32 second
     cdef bint double
     while True:
-        if cpu.interrupt_hook != NULL:
-            if cpu.interrupt_hook(cpu.hypervisor, cpu, vector, error, has_error, kind == EVENT_SOFTWARE):
-                return True
         if enter_gate(cpu, vector, error, has_error, kind, cpu.eip):
             if kind != EVENT_SOFTWARE:
                 charge_event(cpu, cpu.cost[COST_EXCEPTION])
@@ -167,6 +170,8 @@ cdef bint deliver_event(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kin
         error = 0 if double else cpu.fault_error
         has_error = has_error_code(vector)
         kind = EVENT_FAULT
+        if offer_event(cpu, vector, error, has_error, kind):
+            return True
 
 
 cdef bint deliver(CPU* cpu, u32 vector, u32 error, bint has_error, bint software) noexcept nogil:
@@ -187,24 +192,38 @@ cdef bint deliver_external(CPU* cpu, u32 vector) noexcept nogil:
 
 cdef void software_interrupt(CPU* cpu, Uop* op, u32 vector) noexcept nogil:
     """INT n, INT3, INTO (SDM 2, INT n): the saved address is behind the instruction, a fault's is its own."""
-    cdef u64 left
     if cpu.intercepted[vector]:
         leave_after(cpu, op)
         cpu.exit = EXIT_INTERRUPT
         cpu.exit_vector = vector
         return
-    if cpu.interrupt_hook != NULL:
-        left = cpu.left
-        leave_after(cpu, op)
-        if cpu.interrupt_hook(cpu.hypervisor, cpu, vector, 0, False, True):
-            cpu.interrupts += 1
-            return
-        cpu.left = left
+    if cpu.interrupt_hook != NULL and offer_software(cpu, op, vector):
+        return
     if not enter_gate(cpu, vector, 0, False, EVENT_SOFTWARE, next_eip(op)):
         raise_fault(cpu, op)
         return
     cpu.interrupts += 1
     arrive(cpu, op, cpu.eip)
+
+
+cdef bint offer_software(CPU* cpu, Uop* op, u32 vector) noexcept nogil:
+    """Offer INT n to the hypervisor, retired. False: it has not been executed yet."""
+    cdef u64 left = cpu.left
+    leave_before(cpu, op)
+    if cpu.event.declined and cpu.event.eip == cpu.eip:
+        cpu.event.declined = False
+        cpu.left = left
+        return False
+    cpu.event.eip = cpu.eip
+    cpu.event.cycles = op.cycles
+    cpu.event.declined = False
+    cpu.left = left
+    leave_after(cpu, op)
+    if cpu.interrupt_hook(cpu.hypervisor, cpu, vector, 0, False, EVENT_SOFTWARE):
+        cpu.interrupts += 1
+        return True
+    cpu.left = left
+    return False
 
 
 # --- IRET (SDM 2, IRET; SDM 3:6.12.1) --------------------------------------------------------------------------------

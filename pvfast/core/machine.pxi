@@ -240,6 +240,8 @@ cdef class Engine:
             if reason <= EXIT_REQUESTED:
                 return reason
             self.serve(reason)
+            if cpu.shutdown:
+                return EXIT_SHUTDOWN
             if self.stop_requested:
                 return EXIT_REQUESTED
 
@@ -262,6 +264,8 @@ cdef class Engine:
             self.interrupt_callbacks[self.cpu.exit_vector](self)
         elif reason == EXIT_IO:
             self.serve_io()
+        elif reason == EXIT_HYPERVISOR:
+            offer_to_python(self, self.cpu, self.hypervisor_object)
         if self.devices:
             self.schedule()     # what was called may have programmed a timer
 
@@ -409,6 +413,18 @@ cdef class Engine:
         for number, cycles in enumerate(costs):
             self.cpu.cost[number] = cycles
         flush_blocks(self.cpu)
+
+    def _plug(self, HypervisorBase hypervisor):
+        """Offer every event to a hypervisor from now on; it is one of the devices too."""
+        self.check_idle()
+        if self.hypervisor_object is not None:
+            raise PvfastError(f"the machine runs under {self.hypervisor_object!r} already")
+        self.hypervisor_object = hypervisor
+        self.cpu.hypervisor = hypervisor.state
+        self.cpu.interrupt_hook = hook_of(hypervisor)
+        self.cpu.descriptors = hypervisor.descriptors
+        self.cpu.descriptor_count = hypervisor.descriptor_count
+        self.attach(hypervisor)
 
     def _set_cpuid(self, leaves):
         for number, registers in enumerate(leaves):

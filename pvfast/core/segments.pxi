@@ -11,7 +11,7 @@ cdef extern from *:
     """
     #define PVFAST_NOT_IN_MEMORY 0xFFFFFFFFu
     """
-    const u32 NOT_IN_MEMORY "PVFAST_NOT_IN_MEMORY"      # "address" of a reserved descriptor, which no table holds
+    const u32 NOT_IN_MEMORY "PVFAST_NOT_IN_MEMORY"      # "address" of a descriptor in CPU.descriptors
 
 cdef enum:
     SELECTOR_RPL = 0x3
@@ -74,9 +74,9 @@ cdef bint in_table(CPU* cpu, u32 selector, u32* linear) noexcept nogil:
             return False
         linear[0] = <u32>cpu.ldtr.base + index * 8
         return True
-    if cpu.reserved_first and index >= cpu.reserved_first:
+    if cpu.descriptors != NULL:
         linear[0] = NOT_IN_MEMORY
-        return index - cpu.reserved_first < RESERVED_DESCRIPTORS
+        return index < cpu.descriptor_count
     if (selector & 0xFFFF | 7) > cpu.gdt_limit:
         return False
     linear[0] = cpu.gdt_base + index * 8
@@ -85,13 +85,13 @@ cdef bint in_table(CPU* cpu, u32 selector, u32* linear) noexcept nogil:
 
 cdef bint read_descriptor(CPU* cpu, u32 selector, u32* low, u32* high, u32* linear) noexcept nogil:
     """The eight bytes a selector names: #GP(selector) outside the table, #PF when the table is not mapped."""
-    cdef u64 reserved
+    cdef u64 kept
     if not in_table(cpu, selector, linear):
         return refuse(cpu, VECTOR_GP, selector & SELECTOR_INDEX)
     if linear[0] == NOT_IN_MEMORY:
-        reserved = cpu.reserved_descriptors[((selector & 0xFFFF) >> 3) - cpu.reserved_first]
-        low[0] = <u32>reserved
-        high[0] = <u32>(reserved >> 32)
+        kept = cpu.descriptors[(selector & 0xFFFF) >> 3]
+        low[0] = <u32>kept
+        high[0] = <u32>(kept >> 32)
         return True
     return linear_read(cpu, linear[0], 4, False, low) and linear_read(cpu, linear[0] + 4, 4, False, high)
 

@@ -241,6 +241,7 @@ cdef enum ExitReason:
     # below: the host has something to do, then the run goes on
     EXIT_IO                 # a port or MMIO access, described by CPU.io
     EXIT_INTERRUPT          # an intercepted software interrupt: CPU.exit_vector
+    EXIT_HYPERVISOR         # an event for a hypervisor written in Python: CPU.event
     EXIT_POLL               # the slice is over: look for signals, devices and requests
 
 cdef enum IoKind:
@@ -270,11 +271,25 @@ cdef struct Region:
 
 cdef enum:
     MAX_REGIONS = 64
-    RESERVED_DESCRIPTORS = 8
 
-# A hypervisor's functions, called without the GIL. NULL: as on bare hardware. See hypervisor.pxd.
-ctypedef bint (*InterruptHook)(void* self, CPU* cpu, u32 vector, u32 error, bint has_error,
-                               bint software) noexcept nogil
+cdef enum EventKind:
+    EVENT_FAULT             # an exception of the processor
+    EVENT_SOFTWARE          # INT n, INT3, INTO
+    EVENT_EXTERNAL
+
+# Offers an event to a hypervisor, without the GIL, before the IDT is looked at; `state` is CPU.hypervisor. True: it is
+# dealt with. CPU.eip is the address to save: behind the instruction of EVENT_SOFTWARE, at that of most EVENT_FAULTs.
+# See hypervisor.pxi.
+ctypedef bint (*InterruptHook)(void* state, CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind) noexcept nogil
+
+cdef struct Event:          # of EXIT_HYPERVISOR
+    u32 vector
+    u32 error
+    bint has_error
+    u32 kind
+    u32 eip                 # EVENT_SOFTWARE: of the instruction ...
+    u32 cycles              # ... and what it cost, to take back when the hypervisor declines
+    bint declined           # the instruction at `eip` runs again, and goes through the IDT
 
 cdef struct CPU:
     # hot
@@ -319,6 +334,7 @@ cdef struct CPU:
     u32 irq_vector
     u32 exit                # ExitReason
     u32 exit_vector
+    Event event             # EXIT_HYPERVISOR: what for
     u32 until
     bint until_set
     # a fault being raised: set by the memory and segment functions, delivered by raise_fault()
@@ -367,10 +383,10 @@ cdef struct CPU:
     Link* open_link         # the link slot to fill once the target has been found
     bint open_link_taken
     # hypervisor
-    void* hypervisor
-    InterruptHook interrupt_hook
-    u64 reserved_descriptors[RESERVED_DESCRIPTORS]
-    u32 reserved_first      # selector index of the first; 0: none
+    void* hypervisor        # the first argument of interrupt_hook
+    InterruptHook interrupt_hook        # NULL: as on bare hardware
+    u64* descriptors        # a GDT that a hypervisor keeps where no guest can write, or NULL: it is at gdt_base
+    u32 descriptor_count
     # modelled cycles per cost class, from processor/
     u16 cost[256]
     # CPUID

@@ -16,4 +16,6 @@ COST_CLASSES = (
     "cr_read", "cr_write", "dr", "invlpg", "wbinvd", "rdmsr", "wrmsr", "rdtsc", "cpuid", "hlt", "io",
     # events: charged when they happen
     "exception",
+    # hypervisors: what they do for one call of the guest, without the way in and out
+    "hypercall",
 )

@@ -62,6 +62,7 @@ CYCLES: dict[str, tuple[int, str]] = {
     "hlt": (200, "assumed"),
     "io": (300, "P6 class: more than 300"),
     "exception": (300, "assumed: as int"),
+    "hypercall": (100, "assumed: saving and restoring registers, the dispatch, a look for pending events"),
 }
 
 COSTS = tuple(CYCLES[name][0] for name in COST_CLASSES)
