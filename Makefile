@@ -64,13 +64,16 @@ check: lint warnings stubs generator doctests
 
 lint: $(VENV)/tools
 	$(BIN)/ruff check .
-	$(BIN)/cython-lint pvfast/core/*.pyx pvfast/core/*.pxd pvfast/core/*.pxi
+	$(BIN)/cython-lint pvfast/core/*.pyx pvfast/core/*.pxd pvfast/core/*.pxi pvfast/paravirt/hypervisors/*.pyx \
+	    pvfast/paravirt/hypervisors/*.pxi
 
 # "Might be referenced before assignment" stays off: it takes every C output argument (&page) for a read.
 warnings: $(BUILT)
 	mkdir -p build/warnings
 	$(BIN)/cython -3 -Werror -X warn.unused=True -X warn.unused_result=True -X warn.unreachable=True -I pvfast/core \
 	    -o build/warnings/engine.c pvfast/core/engine.pyx
+	$(BIN)/cython -3 -Werror -X warn.unused=True -X warn.unused_result=True -X warn.unreachable=True -I pvfast/core \
+	    -o build/warnings/xen_host.c pvfast/paravirt/hypervisors/xen_host.pyx
 
 stubs: $(BUILT) $(VENV)/tools
 	$(BIN)/python -m mypy.stubtest pvfast.core.engine --allowlist tests/core/stubtest.allow

@@ -1,14 +1,16 @@
-"""What a hypervisor is to the patcher: a name and a patch function.
+"""What a hypervisor is: a name, a patch function, and what happens to the machine under it.
 
 A new hypervisor is one file with one subclass of `Hypervisor`. Another package ships one through the
-entry-point group ``pvfast.hypervisors``. ``native.py`` is the shortest example, ``xen.py`` a real one; the
-side that serves hypercalls inside the core plugs in separately and takes its numbers from the same files.
+entry-point group ``pvfast.hypervisors``. ``native.py`` is the shortest example, ``xen.py`` a real one, whose
+host side (``xen_host.pyx``) is served inside the core. A host side in Python overrides `interrupt`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
+from pvfast.core.engine import HypervisorBase
 from pvfast.paravirt.patcher import PatchFunction
 
 
@@ -28,8 +30,8 @@ class PatchContext:
     symbols: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
-class Hypervisor:
-    """Base class of all hypervisors; as it stands it patches nothing.
+class Hypervisor(HypervisorBase):
+    """Base class of all hypervisors; as it stands it patches nothing, and its machine is bare hardware.
 
     Attributes
     ----------
@@ -80,6 +82,17 @@ class Hypervisor:
             is.
         """
         return None
+
+    def start(self, machine: Any, image: Any) -> None:
+        """Put a guest image into a machine made with this hypervisor, ready to run.
+
+        Parameters
+        ----------
+        machine : pvfast.Machine
+            ``Machine(hypervisor=self)``.
+        image : pvfast.guest.GuestImage
+        """
+        image.load(machine)
 
     def patcher(self, context: PatchContext | None = None) -> PatchFunction:
         """Bind `patch` to a kernel: the function that `pvfast.paravirt.patcher` takes."""

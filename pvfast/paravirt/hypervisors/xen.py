@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from pvfast.errors import PatchError
 from pvfast.paravirt.hypervisors.interface import Hypervisor, PatchContext
+from pvfast.paravirt.hypervisors.xen_host import XenHost
 from pvfast.paravirt.hypervisors.xen_interface import (
     FLAT_RING1_CS,
     VCPU_EVTCHN_UPCALL_MASK,
@@ -75,12 +76,14 @@ def inline_irq_disable(vcpu_info_offset: int) -> bytes:
     return _MOVB_GS + mask.to_bytes(4, "little") + b"\x01"
 
 
-class Xen(Hypervisor):
+class Xen(XenHost, Hypervisor):
     """Xen 3 as a 32-bit paravirtual guest sees it.
 
     It inlines ``irq_disable`` when the context's symbols hold ``xen_vcpu_info``. Other sites become direct
     calls or jumps where the context's targets and the clobbers of the site allow it, and stay as they are
     otherwise.
+
+    Its host side is `XenHost`: under ``Machine(hypervisor=xen)`` the guest runs in ring 1 and this plays ring 0.
 
     Examples
     --------

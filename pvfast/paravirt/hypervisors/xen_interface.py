@@ -5,13 +5,22 @@ as Linux 2.6.23 uses them. Offsets are in bytes; 64-bit fields are aligned to 4.
 and the side of Xen inside the core serves them.
 """
 
-from enum import IntEnum, IntFlag
+import enum
+from enum import IntFlag
 
 #: ``int $0x82`` enters Xen; the number is in EAX, arguments in the registers below, the result in EAX.
 HYPERCALL_VECTOR = 0x82
 HYPERCALL_ARGUMENTS = ("ebx", "ecx", "edx", "esi", "edi")
 HYPERCALL_PAGE_BYTES = 4096
 HYPERCALL_ENTRY_BYTES = 32
+
+
+class IntEnum(enum.IntEnum):
+    """An enumeration whose members are C constants too, after its `prefix`."""
+
+    @classmethod
+    def prefix(cls) -> str:
+        return f"{cls.__name__.upper()}_"
 
 
 class Hypercall(IntEnum):
@@ -105,6 +114,89 @@ class VcpuOp(IntEnum):
     REGISTER_VCPU_INFO = 10
 
 
+class UpdateVa(IntEnum):
+    """``UVMF_*``: flags of `Hypercall.UPDATE_VA_MAPPING`, the kind of flush in the low two bits."""
+
+    NONE = 0
+    TLB_FLUSH = 1
+    INVLPG = 2
+    FLUSH_MASK = 3
+
+
+class EventOp(IntEnum):
+    """``EVTCHNOP_*``: commands of `Hypercall.EVENT_CHANNEL_OP`."""
+
+    BIND_INTERDOMAIN = 0
+    BIND_VIRQ = 1
+    BIND_PIRQ = 2
+    CLOSE = 3
+    SEND = 4
+    STATUS = 5
+    ALLOC_UNBOUND = 6
+    BIND_IPI = 7
+    BIND_VCPU = 8
+    UNMASK = 9
+
+
+class Virq(IntEnum):
+    """``VIRQ_*``: virtual interrupts, as many as `VIRQS`."""
+
+    TIMER = 0
+    DEBUG = 1
+    CONSOLE = 2
+
+
+class Physdev(IntEnum):
+    """``PHYSDEVOP_*``."""
+
+    SET_IOPL = 6
+    SET_IOBITMAP = 7
+
+
+class Shutdown(IntEnum):
+    """``SHUTDOWN_*``: why a domain ended."""
+
+    POWEROFF = 0
+    REBOOT = 1
+    SUSPEND = 2
+    CRASH = 3
+
+
+class XenVersion(IntEnum):
+    """``XENVER_*``: commands of `Hypercall.XEN_VERSION`."""
+
+    VERSION = 0
+    EXTRAVERSION = 1
+    PLATFORM_PARAMETERS = 5
+    GET_FEATURES = 6
+    PAGESIZE = 7
+
+
+class ConsoleIo(IntEnum):
+    """``CONSOLEIO_*``."""
+
+    WRITE = 0
+    READ = 1
+
+
+class Domid(IntEnum):
+    """``DOMID_*``: domains that are named by what they are."""
+
+    SELF = 0x7FF0
+
+
+class Errno(IntEnum):
+    """Errors that hypercalls answer, negated; Xen's are Linux's."""
+
+    PERM = 1
+    NOENT = 2
+    FAULT = 14
+    EXIST = 17
+    INVAL = 22
+    NOSPC = 28
+    NOSYS = 38
+
+
 class VmAssist(IntEnum):
     """``VMASST_TYPE_*``."""
 
@@ -188,6 +280,8 @@ START_INFO_CMD_LINE = 80
 START_INFO_CMD_LINE_BYTES = 1024
 XEN_MAGIC = b"xen-3.0"
 
+VIRQS = 24
+
 # Flat segments that Xen keeps in every guest's GDT, and where its part of the GDT begins.
 FLAT_RING1_CS = 0xE019
 FLAT_RING1_DS = 0xE021
@@ -196,11 +290,13 @@ FLAT_RING3_CS = 0xE02B
 FLAT_RING3_DS = 0xE033
 FLAT_RING3_SS = 0xE033
 FIRST_RESERVED_GDT_PAGE = 14
+GDT_ENTRIES_PER_PAGE = 512
 HYPERVISOR_VIRT_START = 0xFC000000
 HYPERVISOR_VIRT_START_PAE = 0xF5800000
 
 # struct trap_info {u8 vector, u8 flags, u16 cs, u32 address}: flags are the DPL, and TRAP_DISABLE_EVENTS.
 TRAP_INFO_BYTES = 8
+TRAP_VECTORS = 256
 TRAP_INFO_VECTOR = 0
 TRAP_INFO_FLAGS = 1
 TRAP_INFO_CS = 2
@@ -215,6 +311,7 @@ MULTICALL_RESULT = 4
 MULTICALL_ARGS = 8
 MULTICALL_ARG_COUNT = 6
 MMU_UPDATE_BYTES = 16
+MMUEXT_OP_BYTES = 12
 
 #: Before CPUID: asks Xen for its answer instead of the processor's (``ud2a; .ascii "xen"``).
 EMULATE_PREFIX = bytes.fromhex("0f0b78656e")

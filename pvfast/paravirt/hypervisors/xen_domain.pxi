@@ -1,0 +1,124 @@
+# A domain: what Xen knows about its one guest, and access to the memory they share.
+#
+# Enters: nothing. Leaves: the structure Domain, and functions on vcpu_info, shared_info and the guest's arguments.
+# Next: xen_events.pxi.
+#
+# Design: everything Xen must be able to trust is here, in host memory: the GDT and the trap table as checked copies.
+# So a guest that writes to its own tables by hand reaches no ring that Xen did not give it.
+
+cdef enum:
+    KERNEL_RING = 1
+    GDT_PAGES = 16                      # 14 of the guest's, then Xen's
+    GDT_SLOTS = GDT_PAGES * GDT_ENTRIES_PER_PAGE
+    GUEST_GDT_SLOTS = FIRST_RESERVED_GDT_PAGE * GDT_ENTRIES_PER_PAGE
+    CONSOLE_BYTES = 16384
+    HYPERCALLS = 64
+    TIMER_VECTOR = 0x20                 # the external interrupt that is Xen's own timer
+    FIRST_PIRQ_VECTOR = 0x20
+    MAX_ARGUMENTS = 65536               # entries of a list that one hypercall works off
+    PORT_FREE = 0
+    PORT_VIRQ
+    PORT_PIRQ
+    PORT_IPI
+    RESTORED = ARITHMETIC | TF | DF | NT | AC | ID      # EFLAGS that a guest kernel's iret may set
+
+cdef struct Trap:
+    u8 flags
+    u16 cs
+    u32 address             # 0: none
+
+cdef struct Domain:
+    bint started
+    u32 frames              # physical memory of the guest, in pages: [0, frames)
+    u64 shared_info         # physical; the page behind the guest's
+    u64 vcpu_info           # physical; in shared_info until the guest registers another place
+    bint registered
+    u64 gdt[GDT_SLOTS]
+    u32 gdt_frames[FIRST_RESERVED_GDT_PAGE]
+    u32 gdt_pages           # how many of them are in use
+    Trap traps[TRAP_VECTORS]
+    u32 kernel_ss           # stack_switch
+    u32 kernel_esp
+    u32 event_cs            # set_callbacks
+    u32 event_eip
+    u32 failsafe_cs
+    u32 failsafe_eip
+    u32 iopl                # virtual; the real one stays 0
+    u8 port_type[EVENT_CHANNELS]
+    u8 port_source[EVENT_CHANNELS]      # virtual interrupt, or vector of the physical one
+    u32 virq_port[VIRQS]
+    u64 timer_cycles        # NEVER: off
+    u64 period_cycles       # 0: once
+    i32 shutdown_reason     # -1: running
+    u64 upcalls
+    u64 hypercalls[HYPERCALLS]
+    u64 console_written     # bytes; the last CONSOLE_BYTES are kept
+    char console[CONSOLE_BYTES]
+
+
+cdef void crash(Domain* d, CPU* cpu, u32 vector, u32 error) noexcept nogil:
+    """End the domain: an event cannot be delivered to it."""
+    d.shutdown_reason = SHUTDOWN_CRASH
+    shut_down(cpu, vector, error)
+
+
+# --- Memory ----------------------------------------------------------------------------------------------------------
+
+cdef bint is_frame(Domain* d, u32 frame) noexcept nogil:
+    """May the guest map this frame?"""
+    return frame < d.frames or frame == <u32>(d.shared_info >> 12)
+
+
+cdef bint copy_in(CPU* cpu, u32 linear, u32* words, u32 count) noexcept nogil:
+    """Arguments out of guest memory. False: -EFAULT."""
+    cdef u32 i
+    for i in range(count):
+        if not linear_read(cpu, linear + 4 * i, 4, False, &words[i]):
+            return False
+    return True
+
+
+cdef bint copy_out(CPU* cpu, u32 linear, u32 value) noexcept nogil:
+    return linear_write(cpu, linear, 4, False, value)
+
+
+cdef u32 shared_read(CPU* cpu, u64 physical, u32 size) noexcept nogil:
+    """Of shared_info or vcpu_info, which lie in RAM."""
+    cdef u32 value
+    return value if physical_read(cpu, physical, size, &value) else 0
+
+
+cdef bint events_masked(Domain* d, CPU* cpu) noexcept nogil:
+    return shared_read(cpu, d.vcpu_info + VCPU_EVTCHN_UPCALL_MASK, 1) != 0
+
+
+cdef void mask_events(Domain* d, CPU* cpu, bint masked) noexcept nogil:
+    physical_write(cpu, d.vcpu_info + VCPU_EVTCHN_UPCALL_MASK, 1, masked)
+
+
+# --- Descriptors -----------------------------------------------------------------------------------------------------
+
+cdef bint is_harmless(u64 descriptor) noexcept nogil:
+    """May the guest's GDT hold it? No segment of ring 0, and nothing of the system that is present."""
+    cdef u32 high = <u32>(descriptor >> 32)
+    if not high & (SEG_P << 8):
+        return True
+    return high & (SEG_S << 8) != 0 and high & (SEG_DPL << 8) != 0
+
+
+cdef u64 with_accessed(u64 descriptor) noexcept nogil:
+    """Present segments are kept with the accessed bit set: the processor does not write to our copy."""
+    return descriptor | (<u64>SEG_ACCESSED << 40) if descriptor & (<u64>SEG_P << 40) else descriptor
+
+
+cdef bint read_gdt_page(CPU* cpu, u32 frame, u64* page) noexcept nogil:
+    """Check a page of descriptors; with a place for it, copy it too."""
+    cdef u32 i, low, high
+    for i in range(GDT_ENTRIES_PER_PAGE):
+        low = shared_read(cpu, (<u64>frame << 12) + 8 * i, 4)
+        high = shared_read(cpu, (<u64>frame << 12) + 8 * i + 4, 4)
+        if not is_harmless(<u64>high << 32 | low):
+            return False
+        if page != NULL:
+            page[i] = with_accessed(<u64>high << 32 | low)
+    return True
