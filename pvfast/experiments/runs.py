@@ -11,7 +11,7 @@ from pvfast.errors import GuestError
 from pvfast.experiments.workloads import Counts, Setting
 from pvfast.guest import Benchmark, GuestImage
 from pvfast.machine import Machine
-from pvfast.paravirt.hypervisors import hypervisor_names
+from pvfast.paravirt.hypervisors import hypervisor as make_hypervisor
 from pvfast.paravirt.hypervisors.native import Native
 
 #: Iterations of a counted run.
@@ -44,7 +44,7 @@ def boot(image: GuestImage, hypervisor: str = Native.name, processor: str = "gen
     Raises
     ------
     GuestError
-        The kernel did not get there, or the hypervisor cannot run a guest yet.
+        The kernel did not get there.
 
     Examples
     --------
@@ -53,11 +53,9 @@ def boot(image: GuestImage, hypervisor: str = Native.name, processor: str = "gen
     >>> boot(image).cpu.eip == image.labels["boot_done"]
     True
     """
-    if hypervisor != Native.name:
-        raise GuestError(f"{hypervisor} can patch the guest kernel but not run it yet: choose another of "
-                         f"{', '.join(hypervisor_names())}")
-    machine = Machine(ram=_RAM, processor=processor)
-    image.load(machine)
+    host = make_hypervisor(hypervisor)
+    machine = Machine(ram=_RAM, processor=processor, hypervisor=host)
+    host.start(machine, image)
     run_to(machine, image, "boot_done", _BOOT_INSTRUCTIONS)
     return machine
 
