@@ -7,6 +7,7 @@ patch it. Both start in the same state and have to end in the same. Next: ``pvfa
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ from pvfast.processor import load_model
 
 _MAX_INSTRUCTIONS = 100_000
 _EDX = 3                            # where a CPUID leaf has it
+_CALLEE_BYTES = 128
+_POISON = 0xFFFFFFFF
 #: What every function keeps, by the calling convention.
 _PRESERVED = ("ebx", "esi", "edi", "ebp", "esp")
 
@@ -201,6 +204,8 @@ def _run(kernel: KernelImage, site: PatchedSite, code: bytes, state: State, proc
     address = site.record.address
     machine, memory = kernel_machine.load(kernel, [(address, code)], processor)
     _enter(machine, memory.scratch, state)
+    if state.cr4_shadow and site.callee is not None:
+        machine.write_linear(_cr4_shadow(kernel, site.callee), machine.cpu.cr4.to_bytes(4, "little"))
     kept = [getattr(machine.cpu, name) for name in _PRESERVED]
     machine.cpu.eip = address
     stop = machine.run(until=address + len(code), max_instructions=_MAX_INSTRUCTIONS)
@@ -222,6 +227,16 @@ def _enter(machine: Machine, scratch: int, state: State) -> None:
         machine.write_linear(scratch + offset, _value(scratch, word).to_bytes(4, "little"))
     for name, given in state.registers.items():
         setattr(machine.cpu, name, _value(scratch, given))
+
+
+def _cr4_shadow(kernel: KernelImage, callee: int) -> int:
+    """Linear address of cpu_tlbstate.cr4: the %fs word that a callee reads and that the image sets to all ones."""
+    code = show_code(kernel.read(callee, _CALLEE_BYTES), callee, kernel.bits)
+    for match in re.finditer(r"%fs:(0x[0-9a-f]+), %e", code):
+        linear = int(match[1], 16)
+        if kernel.section_at(linear, 4) and kernel.read_word(linear) == _POISON:
+            return linear
+    raise GuestError(f"the per-CPU copy of CR4 was not found in the function at {callee:#010x}")
 
 
 def _value(scratch: int, given: int | Scratch) -> int:

@@ -34,6 +34,8 @@ class State:
         Words of the scratch area afterwards: that the operation did what it is for.
     feature : str
         A name of `FEATURES` that the processor must have: without it Linux does not use the operation.
+    cr4_shadow : bool
+        Give the per-CPU copy of CR4 the register's value: it is all ones, to fail hard, until cr4_init_shadow().
     result : int
         Bits of EAX that the operation answers with; 0 when it answers nothing.
     """
@@ -43,6 +45,7 @@ class State:
     words: Mapping[int, int | Scratch] = field(default_factory=lambda: MappingProxyType({}))
     leaves: Mapping[int, int | Scratch] = field(default_factory=lambda: MappingProxyType({}))
     feature: str = ""
+    cr4_shadow: bool = False
     result: int = 0
 
 
@@ -68,8 +71,7 @@ _LOCK_FREED = State(
 STATES: Mapping[str, State | str] = MappingProxyType({
     "cpu.io_delay": State("no arguments; io_delay_type as in the image, port 80h unconnected"),
     "mmu.flush_tlb_user": State("no arguments; CR3 holds the page tables of the direct map"),
-    "mmu.flush_tlb_kernel": State("no arguments; CR4 and its per-CPU copy hold 0, as the image has it",
-                                  feature="PGE"),
+    "mmu.flush_tlb_kernel": State("no arguments; CR4 and its per-CPU copy hold 0", feature="PGE", cr4_shadow=True),
     "mmu.flush_tlb_one_user": State("EAX: a mapped linear address", {"eax": Scratch(_PAGE_BYTES)}),
     "mmu.flush_tlb_multi": "it interrupts other processors and waits for them: needs a booted kernel with two",
     "mmu.tlb_remove_table": State(
