@@ -1,4 +1,4 @@
-"""Types of the core's Python face. The documentation of each name is in ``machine.pxi``; stubtest compares both."""
+"""Types of the core's Python face. The documentation of each name is in the ``.pxi`` files; stubtest compares both."""
 
 import enum
 from collections.abc import Callable, Iterable
@@ -8,6 +8,8 @@ import numpy as np
 from typing_extensions import disjoint_base
 
 REGIONS: dict[str, int]
+
+def decoded_handlers(engine: Engine) -> list[tuple[int, int, list[int]]]: ...
 
 class _TimedDevice(Protocol):
     """What `Engine.attach` takes."""
@@ -23,6 +25,9 @@ class StopReason(enum.Enum):
     REQUESTED = "requested"
 
 @disjoint_base
+class Core: ...
+
+@disjoint_base
 class Stop:
     @property
     def reason(self) -> StopReason: ...
@@ -35,6 +40,7 @@ class Stop:
 
 @disjoint_base
 class SegmentView:
+    def __new__(cls, core: Core, number: int) -> Self: ...
     @property
     def selector(self) -> int: ...
     base: int
@@ -45,7 +51,7 @@ class SegmentView:
 
 @disjoint_base
 class Registers:
-    def __new__(cls, engine: Engine) -> Self: ...
+    def __new__(cls, core: Core) -> Self: ...
     @property
     def es(self) -> SegmentView: ...
     @property
@@ -83,7 +89,7 @@ class Registers:
 
 @disjoint_base
 class Counters:
-    def __new__(cls, engine: Engine) -> Self: ...
+    def __new__(cls, core: Core) -> Self: ...
     @property
     def instructions(self) -> int: ...
     @property
@@ -116,8 +122,6 @@ class Engine:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     @property
     def cpu_registers(self) -> Registers: ...
-    @property
-    def registers_view(self) -> Registers: ...
     @property
     def counters(self) -> Counters: ...
     def write(self, address: int, data: bytes | bytearray | memoryview | np.ndarray) -> None: ...
