@@ -1,0 +1,68 @@
+"""What is not compared with Unicorn, and where the two differ with a reason.
+
+Enters: rows and finished comparisons. Leaves: reasons. Next: builder.py.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pvfast.isa.form import Form
+
+_NO_TABLES = "Unicorn starts with null selectors and no descriptor tables: tests/core/test_segments.py"
+_NO_EVENTS = "needs an IDT or a GDT, which Unicorn does not use: tests/core/test_interrupts.py"
+_CONTROL = "changes what the processor is, not a result to compare: tests/core/test_system.py"
+_DEVICES = "talks to devices, which differ: tests/core/test_system.py"
+_MODEL = "its result is the processor model's: tests/core/test_system.py"
+
+NOT_COMPARED: dict[str, str] = {
+    **dict.fromkeys(("iret", "iret16", "sysenter", "sysexit", "jmp_far", "call_far", "ret_far", "ret_far16", "ret_far_i",
+                     "ret_far_i16"), _NO_EVENTS),
+    **dict.fromkeys(("mov_to_sreg", "mov_from_sreg", "mov_from_sreg16", "les", "lds", "lss", "lfs", "lgs", "push_es",
+                     "push_cs", "push_ss", "push_ds", "push_fs", "push_gs", "pop_es", "pop_ss", "pop_ds", "pop_fs",
+                     "pop_gs", "sldt", "sldt16", "str", "str16", "lldt", "ltr", "verr", "verw", "lar", "lar16", "lsl",
+                     "lsl16", "sgdt", "sidt"), _NO_TABLES),
+    **dict.fromkeys(("lgdt", "lgdt16", "lidt", "lidt16", "mov_from_cr", "mov_to_cr", "mov_from_dr", "mov_to_dr", "smsw",
+                     "smsw16", "lmsw", "wrmsr", "rdmsr"), _CONTROL),
+    **dict.fromkeys((f"{direction}{size}_{place}" for direction in ("in", "out") for size in (8, 16, 32)
+                     for place in ("imm", "dx")), _DEVICES),
+    **dict.fromkeys(("rdtsc", "cpuid"), _MODEL),
+}
+"""Raw handler to the reason why its rows have no differential cases."""
+
+TRAPS = {"int3", "int_n", "ud2"}
+"""Raw handlers whose job is to fault: exempt from the share of cases that complete."""
+
+
+def reason_not_compared(form: Form) -> str | None:
+    return NOT_COMPARED.get(form.raw)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that Unicorn 2.1.4 does differently, and how the cases still compare it."""
+
+    rows: str
+    what: str
+    right: str
+    treatment: str
+
+
+DIFFERENCES: tuple[Difference, ...] = (
+    Difference(
+        "F6 /1, F7 /1 TEST", "Unicorn raises #UD",
+        "pvfast: every processor executes /1 like /0, though SDM 2 table A-6 leaves it out (AMD APM 3 table A-6 has it)",
+        "Unicorn gets the same instruction with /0"),
+    Difference(
+        "LOCK NEG m", "Unicorn keeps flags that are not those of the result",
+        "pvfast: SDM 2 NEG, OF SF ZF AF PF are set according to the result, with LOCK or without",
+        "Unicorn gets a DS prefix in place of LOCK"),
+    Difference(
+        "LOOPE, LOOPNE that count to 0", "Unicorn loses the arithmetic flags that its translator holds lazily",
+        "pvfast: SDM 2 LOOPcc, flags affected: none",
+        "a JMP to the next instruction comes first, where Unicorn's translator stores them"),
+    Difference(
+        "CMPXCHG8B", "Unicorn computes CF PF AF SF OF from flags older than the instruction before",
+        "pvfast: SDM 2 CMPXCHG8B, only ZF is affected",
+        "a JMP to the next instruction comes first"),
+)
+"""Each with its treatment in cases.py; none of their cases is left out."""
