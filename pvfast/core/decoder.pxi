@@ -313,8 +313,6 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
             op.run = info.special_register[encoded + (modrm & 7)]
             dead[0] = info.special_register[64 + encoded + (modrm & 7)]
             return entry
-    elif info.live[variant] == NULL:
-        variant = GENERAL
     elif info.special_memory != NULL and variant <= PAGED:
         if op.index == ZERO:
             number = 8 if op.base == ZERO else op.base
@@ -323,6 +321,8 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
         op.run = info.special_memory[variant * 288 + number * 8 + (encoded >> 3)]
         dead[0] = info.special_memory[variant * 288 + 144 + number * 8 + (encoded >> 3)]
         return entry
+    elif info.live[variant] == NULL:
+        variant = GENERAL
     elif info.special_per_cpu != NULL and variant <= SEGMENT_PAGED and op.segment >= FS and op.base == ZERO \
             and op.index == ZERO:
         number = (variant - SEGMENT) * 16 + (op.segment - FS) * 8 + (encoded >> 3)

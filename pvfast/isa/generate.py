@@ -21,8 +21,7 @@ def build() -> tuple[Output, list[str]]:
     for index, form in enumerate(FORMS, 1):
         out.table.append(describe(form, index))
         if form.sem:
-            generate_semantic(out, form, index)
-            specialise(out, form, index)
+            generate_semantic(out, form, index, specialise(out, form, index))
         else:
             generate_raw(out, form, index)
     generate_fused(out)

@@ -52,13 +52,11 @@ def generate_raw(out: Output, form: Form, index: int) -> None:
     if raw in ("push_r32", "pop_r32"):
         what = "push_register" if raw == "push_r32" else "pop_register"
         for number, variant in enumerate(VARIANTS[:2]):
-            name = out.handler(f"h{index}_{raw}_{variant.lower()}", comment,
-                               [f"{what}(cpu, op, mem, op.base, {variant})"])
-            out.table.append(f"forms[{index}].live[{variant}] = {name}")
             for base in range(8):
                 name = out.handler(f"h{index}_{raw}_{variant.lower()}_base{base}", comment,
                                    [f"{what}(cpu, op, mem, {REGISTERS[base]}, {variant})"])
                 out.table.append(f"stack_special[{number}][{0 if raw == 'push_r32' else 1}][{base}] = {name}")
+            out.table.append(f"forms[{index}].live[{variant}] = {name}")    # never chosen: tells that there are some
         out.table.append(f"forms[{index}].live[GENERAL] = raw_{raw}")
         return
     general = f"raw_{raw}"

@@ -23,14 +23,23 @@ FUSE_CLASSES = ("FUSE_NONE", "FUSE_CMP_RM_REG", "FUSE_CMP_REG_RM", "FUSE_CMP_IMM
                 "FUSE_SUB_IMM", "FUSE_ADD_IMM", "FUSE_AND_IMM", "FUSE_DEC", "FUSE_INC", "FUSE_CMP_MEMORY8")
 
 
-def specialise(out: Output, form: Form, index: int) -> None:
-    """Handlers with register numbers as constants, for hot 32-bit integer forms."""
+NO_INDEX = 13
+"""The slot of index ESP alone, which no encoding has (SDM 2, table 2-3)."""
+
+
+def specialise(out: Output, form: Form, index: int) -> set[tuple[str, int]]:
+    """Handlers with register numbers as constants, for hot 32-bit integer forms.
+
+    Returns the (variant, live) that they cover for all operands, so that nothing more general is needed.
+    """
+    covered: set[tuple[str, int]] = set()
     operands = parse(form)
     width = max(o.size for o in operands)
     hot = width == 32 and all(o.size in (8, 32) for o in operands)
     lives = live_variants(form, width)
     signature = kinds(operands)
     if hot and signature in ("rm32 r32", "r32 rm32") and form.sem in SPECIAL_RR:
+        covered = {("REGISTER", 1), ("REGISTER", 0)}
         out.table.append(f"forms[{index}].special_register = special_register_{index}")
         out.handlers.append(f"cdef Handler special_register_{index}[128]\n")
         mirrored = signature == "r32 rm32"
@@ -49,6 +58,7 @@ def specialise(out: Output, form: Form, index: int) -> None:
                     out.table.append(f"special_register_{index}[{(0 if live else 64) + reg * 8 + base}] = {name}")
     elif (hot and form.sem in SPECIAL_R and signature in ("rm32 imm", "rm32", "rm32 one")) \
             or (form.sem == "zero_extend" and signature == "r32 rm8"):
+        covered = {("REGISTER", 1), ("REGISTER", 0)}
         out.table.append(f"forms[{index}].special_register = special_register_{index}")
         out.handlers.append(f"cdef Handler special_register_{index}[128]\n")
         regs = range(8) if form.sem == "zero_extend" else (0,)
@@ -64,10 +74,11 @@ def specialise(out: Output, form: Form, index: int) -> None:
                     place = (0 if live else 64) + reg * 8 + base
                     count = 1 if len(regs) > 1 else 8
                     out.table.append(f"spread(&special_register_{index}[{place}], {count}, 8, {name})")
-    specialise_memory(out, form, index, operands, lives)
+    return covered | specialise_memory(out, form, index, operands, lives)
 
 
-def specialise_memory(out: Output, form: Form, index: int, operands: list[Operand], lives: tuple[int, ...]) -> None:
+def specialise_memory(out: Output, form: Form, index: int, operands: list[Operand],
+                      lives: tuple[int, ...]) -> set[tuple[str, int]]:
     """Memory forms in flat modes: on the register, and for moves on the address registers too.
 
     The host renames memory at constant addresses, which is where a specialised handler finds its registers.
@@ -77,25 +88,26 @@ def specialise_memory(out: Output, form: Form, index: int, operands: list[Operan
     immediate = form.sem == "mov" and signature in ("rm32 imm", "rm8 imm")
     arithmetic = (form.sem in SPECIAL_RR and signature in ("r32 rm32", "r8 rm8")) or (
         form.sem == "mov" and signature == "rm8 r8")
+    covered: set[tuple[str, int]] = set()
     if not (moves or immediate or arithmetic):
-        return
+        return covered
     out.table.append(f"forms[{index}].special_memory = special_memory_{index}")
     out.handlers.append(f"cdef Handler special_memory_{index}[{2 * 2 * 18 * 8}]\n")
     everywhere = arithmetic and form.sem in ("add", "bit_xor") and signature == "r32 rm32"
     if immediate or (form.sem == "mov" and signature in ("rm32 r32", "r32 rm32")):
         specialise_per_cpu(out, form, index, operands, immediate)
-    slots = range(17) if moves or everywhere else range(9) if immediate else ()
+    slots = [s for s in range(17) if s != NO_INDEX] if moves or everywhere else list(range(9)) if immediate else []
     for number, variant in enumerate(VARIANTS[:2]):
         for live in (1, 0):
             alive = live or not form.writes
             start = (number * 2 + (1 - live)) * 144
             general = (f"h{index}_{form.mnemonic.lower()}_{'flat' if form.sem == 'lea' else variant.lower()}"
                        f"{'' if alive else '_dead'}")
-            out.table.append(f"spread(&special_memory_{index}[{start}], 144, 1, {general})")
-            if everywhere and live:     # the flags are rarely wanted: on the register only
-                slots_here: tuple[int, ...] | range = ()
+            slots_here = [] if everywhere and live else slots   # wanted flags are rare: on the register only
+            if slots_here:
+                out.table.append(f"spread(&special_memory_{index}[{start}], 144, 1, {general})")
             else:
-                slots_here = slots
+                covered.add((variant, live))
             for slot in slots_here or (17, 18, 19):
                 for reg in (0,) if immediate else range(8):
                     special = {"slot": slot} if immediate else {"slot": slot, "reg": reg}
@@ -112,6 +124,7 @@ def specialise_memory(out: Output, form: Form, index: int, operands: list[Operan
                         first, count = {17: (17, 1), 18: (0, 9), 19: (9, 8)}[slot]
                         place = start + first * 8 + reg
                         out.table.append(f"spread(&special_memory_{index}[{place}], {count}, 8, {name})")
+    return covered
 
 
 def specialise_per_cpu(out: Output, form: Form, index: int, operands: list[Operand], immediate: bool) -> None:

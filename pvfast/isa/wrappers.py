@@ -126,8 +126,11 @@ def live_variants(form: Form, width: int) -> tuple[int, ...]:
     return (1, 0) if form.writes and width != 16 else (1,)
 
 
-def generate_semantic(out: Output, form: Form, index: int) -> None:
-    """Wrappers of a row with `sem`, and their places in its FormInfo."""
+def generate_semantic(out: Output, form: Form, index: int, covered: set[tuple[str, int]]) -> None:
+    """Wrappers of a row with `sem`, and their places in its FormInfo.
+
+    `covered`: (variant, live) for which a specialised handler is chosen whatever the operands.
+    """
     operands = parse(form)
     width = max(o.size for o in operands)
     lives = live_variants(form, width)
@@ -140,10 +143,12 @@ def generate_semantic(out: Output, form: Form, index: int) -> None:
         variants = ["GENERAL", *VARIANTS] if width == 32 else ["GENERAL"]
     for live in lives:
         table = "live" if live else "dead"
-        if has_register_form:
+        if has_register_form and ("REGISTER", live) not in covered:
             name = wrap(out, form, index, operands, "REGISTER", live)
             out.table.append(f"forms[{index}].{table}[V_REGISTER] = {name}")
         for variant in variants:
+            if (variant, live) in covered:
+                continue
             if not live and variant not in VARIANTS[:2]:
                 name = f"h{index}_{form.mnemonic.lower()}_{variant.lower()}"
             elif form.sem == "lea" and variant not in ("GENERAL", "FLAT"):

@@ -1,0 +1,126 @@
+"""One run equals single steps: the same states, memory and counters, whatever the blocks, fusion and slices.
+
+Programs are random bytes of valid instructions with REP, faults and stores into their own code; a program that leaves
+its page meets HLT or a fault whose handler halts.
+"""
+from __future__ import annotations
+
+import random
+
+import pytest
+
+import pvfast
+
+pytest.importorskip("unicorn")      # the runners module holds both emulators
+
+from .builder import WINDOW
+from .cases import sequence
+from .runners import CODE, PvfastRunner, pool
+
+SEED = 5
+WORLDS = [(False, False), (True, False), (False, True)]
+
+
+def state(runner: PvfastRunner) -> tuple[object, ...]:
+    machine = runner.machine
+    return (machine.cpu.registers(), machine.counters.as_dict(), runner.read(WINDOW.start, len(WINDOW)),
+            runner.read(CODE, 0x400))
+
+
+def program(number: int) -> tuple[bytes, tuple[int, ...], int]:
+    """Instructions from the differential cases, in a loop, with stores into what comes next."""
+    rng = random.Random(f"exact/{number}")
+    case = sequence(SEED, number, CODE + 0x40)
+    code = bytearray(b"\x90" * 0x40 + case.code)
+    registers = list(case.registers)
+    kind = number % 4
+    if kind == 0:       # store a byte into the code ahead, and behind the loop's start
+        target = CODE + rng.randrange(0x40, len(code))
+        code[0x10:0x17] = b"\xc6\x05" + target.to_bytes(4, "little") + bytes([rng.choice((0x90, 0x40, 0xF4, 0xCC))])
+    elif kind == 1:     # REP STOSB over the instructions behind it
+        code[0:5] = b"\xbf" + (CODE + rng.randrange(0x10, 0x38)).to_bytes(4, "little")
+        code[5:10] = b"\xb9" + rng.randrange(1, 40).to_bytes(4, "little")
+        code[10:12] = b"\xb0" + bytes([rng.choice((0x90, 0x40, 0x47))])
+        code[12:14] = b"\xf3\xaa"
+    elif kind == 2:     # REP MOVSD over itself
+        code[0:5] = b"\xbe" + (CODE + 0x20).to_bytes(4, "little")
+        code[5:10] = b"\xbf" + (CODE + rng.randrange(0, 0x30)).to_bytes(4, "little")
+        code[10:15] = b"\xb9" + rng.randrange(1, 12).to_bytes(4, "little")
+        code[15:17] = b"\xf3\xa5"
+    code += b"\x83\x2d" + WINDOW.start.to_bytes(4, "little") + b"\x01"          # sub dword [window], 1
+    code += b"\x0f\x89" + (-(len(code) + 6)).to_bytes(4, "little", signed=True)   # jns start
+    code += b"\xf4" * 32
+    return bytes(code), tuple(registers), case.eflags
+
+
+def load(runner: PvfastRunner, number: int) -> None:
+    code, registers, eflags = program(number)
+    cpu = runner.machine.cpu
+    runner.write(CODE, code)
+    runner.write(WINDOW.start, (3).to_bytes(4, "little") + runner.content[4:len(WINDOW)])
+    (cpu.eax, cpu.ecx, cpu.edx, cpu.ebx, cpu.esp, cpu.ebp, cpu.esi, cpu.edi) = registers
+    cpu.eip, cpu.eflags = CODE, eflags
+
+
+@pytest.mark.parametrize(("paged", "segmented"), WORLDS)
+@pytest.mark.parametrize("first", range(0, 120, 20))
+def test_one_run_equals_single_steps(paged: bool, segmented: bool, first: int) -> None:
+    content = pool(SEED)
+    for number in range(first, first + 20):
+        whole, stepped = (PvfastRunner(content, paged=paged, segmented=segmented) for _ in range(2))
+        load(whole, number)
+        load(stepped, number)
+        stop = whole.machine.run(max_instructions=3000)
+        for _ in range(3000):
+            reason = stepped.machine.run(max_instructions=1).reason
+            if reason is not pvfast.StopReason.BUDGET:
+                break
+        assert state(whole) == state(stepped), f"program {number}"
+        assert stop.reason is reason, f"program {number}"
+
+
+@pytest.mark.parametrize("number", range(40))
+def test_budget_stops_exactly(number: int) -> None:
+    """Stopping anywhere and going on changes nothing, and the units used are those asked for."""
+    content = pool(SEED)
+    whole, pieces = PvfastRunner(content), PvfastRunner(content)
+    rng = random.Random(number)
+    load(whole, number)
+    load(pieces, number)
+    left = 2000
+    whole.machine.run(max_instructions=left)
+    while left:
+        part = min(left, rng.choice((0, 1, 2, 3, 5, 17, 100)))
+        before = units(pieces)
+        reason = pieces.machine.run(max_instructions=part).reason
+        if reason is not pvfast.StopReason.BUDGET:
+            break
+        assert units(pieces) - before <= part
+        left -= part
+    assert state(whole) == state(pieces)
+
+
+def units(runner: PvfastRunner) -> int:
+    return runner.machine.counters.instructions
+
+
+@pytest.mark.parametrize("number", range(3, 120, 4))
+def test_until_stops_exactly(number: int) -> None:
+    """`until` set to any address that a run passes stops there the first time, as stepping does."""
+    content = pool(SEED)
+    stepped = PvfastRunner(content)
+    load(stepped, number)
+    passed = [CODE]
+    while len(passed) < 200 and stepped.machine.run(max_instructions=1).reason is pvfast.StopReason.BUDGET:
+        passed.append(stepped.machine.cpu.eip)
+    for until in random.Random(number).sample(passed, min(len(passed), 8)):
+        whole, stepped = PvfastRunner(content), PvfastRunner(content)
+        load(whole, number)
+        load(stepped, number)
+        whole.machine.run(max_instructions=500)         # blocks are decoded without the limit, then with it
+        whole = PvfastRunner(content)
+        load(whole, number)
+        assert whole.machine.run(until=until).reason is pvfast.StopReason.UNTIL
+        while stepped.machine.cpu.eip != until:
+            stepped.machine.run(max_instructions=1)
+        assert state(whole) == state(stepped), f"until {until:#x}"
