@@ -122,6 +122,18 @@ class TestStops:
         assert (stop.reason, stop.vector) == (pvfast.StopReason.SHUTDOWN, 6)
         assert machine.run().reason is pvfast.StopReason.SHUTDOWN
 
+    def test_a_guest_that_only_faults_uses_up_its_budget(self):
+        machine, _ = machine_with("ud2")
+        gate = (0x1000 | 0x08 << 16) | ((0x8E00 | 0) << 32)        # interrupt gate 08:1000, where the UD2 is
+        machine.write(0x2000 + 6 * 8, gate.to_bytes(8, "little"))
+        machine.install_flat_gdt(0x3000)
+        machine.cpu.idtr = (0x2000, 0x7FF)
+        machine.cpu.esp = 0x800                                    # grows away from the tables, and wraps
+        stop = machine.run(max_instructions=5000)
+        assert stop.reason is pvfast.StopReason.BUDGET
+        assert machine.counters.faults == 5000
+        assert machine.counters.instructions == 0
+
     def test_hlt_without_a_waker(self):
         machine, _ = machine_with("hlt")
         assert machine.run().reason is pvfast.StopReason.HALT

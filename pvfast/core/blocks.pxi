@@ -265,8 +265,15 @@ cdef void raise_fault(CPU* cpu, Uop* op) noexcept nogil:
     """End an instruction that cannot complete: deliver the noted fault, or let the host serve the noted exit."""
     leave_before(cpu, op)
     if cpu.exit == EXIT_NONE:
-        cpu.faults += 1
-        deliver(cpu, cpu.fault_vector, cpu.fault_error, has_error_code(cpu.fault_vector), False)
+        deliver_fault(cpu)
+
+
+cdef void deliver_fault(CPU* cpu) noexcept nogil:
+    """Deliver the noted fault. It uses up a unit of the budget: a guest that only faults must not run for ever."""
+    cpu.faults += 1
+    cpu.left -= packed_cost(1, 0)
+    cpu.surplus += 1
+    deliver(cpu, cpu.fault_vector, cpu.fault_error, has_error_code(cpu.fault_vector), False)
 
 
 cdef void fault(CPU* cpu, Uop* op, u32 vector, u32 error) noexcept nogil:

@@ -468,7 +468,7 @@ cdef void reset(CPU* cpu) noexcept nogil:
     cpu.dr[7] = 0x400
     cpu.shadow_unit = NEVER
     flush_tlb(cpu)
-    update_mode(cpu)
+    segments_set(cpu)
 
 
 cdef enum:

@@ -133,7 +133,7 @@ cdef class SegmentView:
     def base(self, value):
         self.core.check_idle()
         self.core.cpu.seg[self.number].base = word(value)
-        update_mode(self.core.cpu)
+        segments_set(self.core.cpu)
 
     @property
     def limit(self):
@@ -144,7 +144,7 @@ cdef class SegmentView:
     def limit(self, value):
         self.core.check_idle()
         self.core.cpu.seg[self.number].limit = word(value)
-        update_mode(self.core.cpu)
+        segments_set(self.core.cpu)
 
     @property
     def attributes(self):
@@ -161,7 +161,7 @@ cdef class SegmentView:
         s.attributes = attributes
         if self.number == CS:
             self.core.cpu.cpl = selector & 3
-        update_mode(self.core.cpu)
+        segments_set(self.core.cpu)
 
     def __repr__(self):
         return f"<{SEGMENT_NAMES[self.number]} {self.selector:#x} base {self.base:#x} limit {self.limit:#x}>"
@@ -304,7 +304,7 @@ cdef class Registers:
         self.core.check_idle()
         self.core.cpu.cr0 = word(value) | CR0_ET
         flush_tlb(self.core.cpu)
-        update_mode(self.core.cpu)
+        segments_set(self.core.cpu)
 
     @property
     def cr2(self):

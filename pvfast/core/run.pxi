@@ -74,8 +74,7 @@ cdef Block* block_here(CPU* cpu, u32 mode) noexcept nogil:
         return find_block(cpu, physical, linear, mode)
     cpu.open_link = NULL
     cpu.open_cross = NULL
-    cpu.faults += 1
-    deliver(cpu, cpu.fault_vector, cpu.fault_error, has_error_code(cpu.fault_vector), False)
+    deliver_fault(cpu)
     return NULL
 
 

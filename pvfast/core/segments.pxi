@@ -162,7 +162,6 @@ cdef void update_mode(CPU* cpu) noexcept nogil:
     cdef u32 code = SEG_P | CODE_SEGMENT | SEG_READABLE
     cdef u32 data = SEG_P | SEG_S | SEG_WRITABLE
     cdef u32 data_bits = SEG_NULL | data | SEG_CODE | SEG_DOWN
-    cdef u32 which
     if cpu.seg[CS].attributes & SEG_DB:
         mode |= MODE_CODE32
     if cpu.seg[SS].attributes & SEG_DB:
@@ -176,8 +175,14 @@ cdef void update_mode(CPU* cpu) noexcept nogil:
     else:
         cpu.mem = cpu.ram
     cpu.mode = mode
+
+
+cdef void segments_set(CPU* cpu) noexcept nogil:
+    """Segment registers or CR0 were set from outside."""
+    cdef u32 which
     for which in range(6):
         refresh_segment(cpu, which)
+    update_mode(cpu)
 
 
 # --- Segment registers -----------------------------------------------------------------------------------------------

@@ -203,8 +203,7 @@ cdef void repeat_in_part(CPU* cpu, Uop* op, const u32 kind, const u32 size, u32 
         return
     cpu.surplus += done
     if not good and cpu.exit == EXIT_NONE:
-        cpu.faults += 1
-        deliver(cpu, cpu.fault_vector, cpu.fault_error, has_error_code(cpu.fault_vector), False)
+        deliver_fault(cpu)
 
 
 cdef inline void string(CPU* cpu, Uop* op, char* mem, const u32 kind, const u32 size) noexcept nogil:

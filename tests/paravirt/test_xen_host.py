@@ -118,13 +118,13 @@ def test_unmasking_alone_delivers_nothing_before_the_next_hypercall(domain: Doma
 def test_a_frame_tells_the_mask_of_before(domain: Domain) -> None:
     domain.masked = True
     cs, esp = domain.machine.cpu.cs.selector, domain.machine.cpu.esp
-    domain.execute("0f0b")                              # ud2, which does not unmask
+    domain.execute("0f0b", steps=2)                     # ud2, which does not unmask, and the push of its stub
     assert domain.machine.cpu.esp == esp - 4 * 4        # and the stub's zero for the error code
     assert domain.read(esp - 8) == cs | 1 << 16
     assert not domain.read(esp - 4) & IF
     domain.masked = False
     esp = domain.machine.cpu.esp
-    domain.execute("0f0b")
+    domain.execute("0f0b", steps=2)
     assert domain.read(esp - 8) == cs
     assert domain.read(esp - 4) & IF
 

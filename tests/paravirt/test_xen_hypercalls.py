@@ -192,9 +192,9 @@ def test_stack_switch_is_where_ring_3_enters(domain: Domain) -> None:
 def test_fpu_taskswitch_and_clts(domain: Domain) -> None:
     assert domain.hypercall(Hypercall.FPU_TASKSWITCH, 1) == 0
     assert domain.machine.cpu.cr0 & TS
-    domain.execute("0f06 90", steps=1)                  # clts, which Xen emulates
+    domain.execute("0f06 90", steps=2)                  # clts, which Xen emulates
     assert not domain.machine.cpu.cr0 & TS
-    domain.execute("0f20c0 83c808 0f22c0 90", steps=2)  # TS is what the guest may set in cr0
+    domain.execute("0f20c0 83c808 0f22c0 90", steps=4)  # TS is what the guest may set in cr0
     assert domain.machine.cpu.cr0 & TS
     assert domain.hypercall(Hypercall.FPU_TASKSWITCH, 0) == 0
     assert not domain.machine.cpu.cr0 & TS
@@ -210,7 +210,7 @@ def test_fpu_taskswitch_and_clts(domain: Domain) -> None:
     ("0f21f8 90", "eax", 0x400),                        # dr7
 ])
 def test_privileged_instructions_that_xen_emulates(domain: Domain, code: str, name: str, value: int) -> None:
-    domain.execute(code, steps=code.count(" "))
+    domain.execute(code, steps=code.count(" ") + 1)
     assert domain.machine.cpu.eip == domain.scratch + 0x800 + len(bytes.fromhex(code))
     assert domain.machine.cpu[name] == value
 
@@ -225,7 +225,7 @@ def test_privileged_instructions_that_xen_refuses(domain: Domain, code: str) -> 
 def test_iopl_makes_ports_harmless(domain: Domain) -> None:
     assert domain.hypercall(Hypercall.PHYSDEV_OP, Physdev.SET_IOPL, domain.store(1)) == 0
     domain.machine.cpu.eax = 0
-    domain.execute("e571 e670 ec 66ed fa 90", steps=1)
+    domain.execute("e571 e670 ec 66ed fa 90", steps=6)
     assert domain.machine.cpu.eax == 0xFFFFFFFF
     assert domain.machine.cpu.eip == domain.scratch + 0x800 + 9
     assert domain.machine.cpu.eflags & 0x3200 == 0x200
