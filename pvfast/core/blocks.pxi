@@ -145,6 +145,8 @@ cdef Block* install_block(CPU* cpu, Block* old, u32 physical, u32 linear, u32 mo
     cdef u32 slots
     cdef Scratch scratch
     slots = decode_block(cpu, &scratch, physical, linear, mode)
+    if scratch.header.stale and old != NULL and first_uop(old).run == stale_block:
+        old = NULL      # for this entry only, where old links lead to: they go on to the dispatcher
     if old != NULL and slots <= old.slots:
         block = old
         slots = old.slots
@@ -170,7 +172,7 @@ cdef Block* install_block(CPU* cpu, Block* old, u32 physical, u32 linear, u32 mo
     memcpy(block, &scratch.header, sizeof(Block))
     memcpy(first_uop(block), scratch.uops, scratch.used * sizeof(Uop))
     connect_stubs(first_uop(block) + scratch.header.uops - 1)
-    if block.length:
+    if not block.stale:
         block.line_next = cpu.lines[line_list(physical)]
         cpu.lines[line_list(physical)] = block
         block.linear_next = cpu.linears[line_list(linear)]
