@@ -55,7 +55,7 @@ def run_text(machine: pvfast.Machine, text: str, at: int = CODE + 0x1000) -> int
     return call(machine, at)
 
 
-# --- The guest stores --------------------------------------------------------------------------------------------------
+# --- The guest stores ------------------------------------------------------------------------------------------------
 
 GUEST_STORES = {
     "byte": "movb $2, 0x20001",
@@ -115,7 +115,7 @@ def test_patch_behind_a_link(machine: pvfast.Machine) -> None:
     assert machine.cpu.edi == sum(range(1, 101))
 
 
-# --- Inside the running block ------------------------------------------------------------------------------------------
+# --- Inside the running block ----------------------------------------------------------------------------------------
 
 def test_patch_the_next_instruction(machine: pvfast.Machine) -> None:
     at = CODE + 0x1000
@@ -189,7 +189,7 @@ def test_rep_rewrites_the_code_behind_it(machine: pvfast.Machine) -> None:
     assert call(machine, at) == 0x40 + 8
 
 
-# --- The host and devices ----------------------------------------------------------------------------------------------
+# --- The host and devices --------------------------------------------------------------------------------------------
 
 def host_write(machine: pvfast.Machine) -> None:
     machine.write(FUNCTION + 1, bytes([NEW]))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pvfast.isa.form import Form
 from pvfast.isa.forms import FORMS
 
-from .encoder import EBP, ESP, Memory, encode
+from .encoder import EBP, ESP, SIXTEEN_MOD_RM, Memory, encode
 
 DATA, DATA_BYTES = 0x3000, 0x4000
 STACK, STACK_BYTES = 0x7000, 0x2000
@@ -124,7 +124,8 @@ class Program:
             self.undefined = 0
 
     def emit(self, form: Form, code: bytes, writes: Iterable[int] = (), stack: int | None = None,
-             undefined: int | None = None, stores: bool = False, reference: bytes | None = None) -> None:
+             undefined: int | None = None, stores: bool = False, reference: bytes | None = None,
+             may_keep_flags: bool = False) -> None:
         """Append an instruction.
 
         `writes`: registers whose value is unknown now; `stack`: what it adds to ESP; `reference`: other bytes of the
@@ -141,7 +142,7 @@ class Program:
             self.known[ESP] = (self.known[ESP] + stack) & 0xFFFFFFFF
         self.stored = self.stored or stores
         left = form.undefined if undefined is None else undefined
-        certain = 0 if form.sem in COUNTED else form.writes
+        certain = 0 if form.sem in COUNTED or may_keep_flags else form.writes
         self.undefined = (self.undefined & ~certain) | left
         self.ever_undefined |= left
 
@@ -189,7 +190,7 @@ class Program:
         if shape == "address16":
             if rng.random() < 0.3:
                 return Memory(disp=offset, segment=segment, address16=True)
-            base, sixteen_index = rng.choice(((3, 6), (3, 7), (5, 6), (5, 7), (6, None), (7, None), (5, None), (3, None)))
+            base, sixteen_index = rng.choice(tuple(SIXTEEN_MOD_RM))
             self.require(base, rng.getrandbits(32))
             if sixteen_index is not None:
                 self.require(sixteen_index, rng.getrandbits(32))

@@ -16,7 +16,7 @@ OPERAND_SIZE, ADDRESS_SIZE, LOCK, REPNZ, REPZ = 0x66, 0x67, 0xF0, 0xF2, 0xF3
 IMMEDIATE_BYTES = {"imm8": 1, "simm8": 1, "rel8": 1, "imm16": 2, "imm32": 4, "rel32": 4, "moffs8": 4, "moffs16": 4,
                    "moffs32": 4, "ptr16:32": 6}
 _SIXTEEN = {"r16", "r/m16", "AX", "imm16", "moffs16"}
-_SIXTEEN_MOD_RM = {(3, 6): 0, (3, 7): 1, (5, 6): 2, (5, 7): 3, (6, None): 4, (7, None): 5, (5, None): 6, (3, None): 7}
+SIXTEEN_MOD_RM = {(3, 6): 0, (3, 7): 1, (5, 6): 2, (5, 7): 3, (6, None): 4, (7, None): 5, (5, None): 6, (3, None): 7}
 """(base, index) of 16-bit addressing to its r/m number (SDM 2, table 2-1)."""
 
 
@@ -82,7 +82,7 @@ def _modrm16(reg: int, operand: Memory) -> bytes:
     disp = (operand.disp & 0xFFFF).to_bytes(2, "little")
     if operand.base is None:
         return bytes([reg << 3 | 6]) + disp
-    return bytes([0x80 | reg << 3 | _SIXTEEN_MOD_RM[operand.base, operand.index]]) + disp
+    return bytes([0x80 | reg << 3 | SIXTEEN_MOD_RM[operand.base, operand.index]]) + disp
 
 
 def encode(form: Form, *, reg: int = 0, rm: int | Memory | None = None, immediate: int = 0,

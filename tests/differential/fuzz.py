@@ -19,8 +19,9 @@ from pvfast.isa.form import Form
 from pvfast.isa.forms import FORMS
 from pvfast.isa.generate import handler_names
 
-from .cases import COMPARED, Case, sequence, single
+from .cases import Case, sequence, single
 from .differences import DIFFERENCES, TRAPS, reason_not_compared
+from .instructions import COMPARED
 from .runners import CODE, SLOT, SLOTS, PvfastRunner, UnicornRunner, compare, pool
 from .targets import TARGETS
 
@@ -135,9 +136,9 @@ class Fuzz:
         share = min(self.completed[f] / self.tried[f] for f in COMPARED if f.raw not in TRAPS and self.tried[f])
         lines = [
             "# Differential tests against Unicorn 2.1.4", "",
-            f"Made by `python -m tests.differential.fuzz --cases {self.cases} --seed {self.seed}`. Every case runs once in "
-            "Unicorn and in four worlds of pvfast", "(flat, paged, segmented, both); registers, EFLAGS without undefined "
-            "flags, memory, EIP and faults are compared.", "",
+            f"Made by `python -m tests.differential.fuzz --cases {self.cases} --seed {self.seed}`.",
+            "Every case runs once in Unicorn and in four worlds of pvfast (flat, paged, segmented, both); registers,",
+            "EFLAGS without undefined flags, memory, EIP and faults are compared.", "",
             "| what | figure |", "|---|---|", f"| cases | {self.cases} |",
             f"| comparisons | {self.cases * len(self.worlds)} |", f"| unexplained differences | {len(self.found)} |",
             f"| rows compared | {len(COMPARED) - len(self.missing_forms())} of {len(COMPARED)} |",
@@ -168,8 +169,8 @@ def main(arguments: list[str] | None = None) -> int:
     for found in fuzz.found[:20]:
         print(found)
     missing = fuzz.missing_handlers()
-    print(f"{fuzz.cases} cases (seed {fuzz.seed}), {len(fuzz.found)} differences, {len(missing)} handlers not executed, "
-          f"{fuzz.cases / fuzz.seconds:.0f} cases/s")
+    print(f"{fuzz.cases} cases (seed {fuzz.seed}), {len(fuzz.found)} differences, {len(missing)} handlers not "
+          f"executed, {fuzz.cases / fuzz.seconds:.0f} cases/s")
     for name in missing[:40]:
         print(f"    not executed: {name}")
     for form in fuzz.faulting_forms():

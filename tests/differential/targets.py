@@ -12,12 +12,13 @@ from pvfast.isa.forms import FORMS
 from pvfast.isa.generate import handler_names
 
 from .builder import SHAPES, row
-from .cases import COMPARED, Choice
+from .instructions import COMPARED, Choice
 
 NO_BASE, FIRST_INDEX, BASE_AND_INDEX, ANY_BASE, ANY_INDEX = 8, 9, 17, 18, 19
 """The generator's slots: 0-7 are bases alone, 9-16 indices alone."""
 SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
 
+ANY = Choice()
 _FUSED = {"cmp_rm_reg": ("39 /r", "CMP r/m32, r32"), "cmp_imm": ("83 /7", "CMP r/m32, simm8"),
           "test": ("85 /r", "TEST r/m32, r32"), "test_imm": ("F7 /0", "TEST r/m32, imm32"),
           "sub_imm": ("83 /5", "SUB r/m32, simm8"), "add_imm": ("83 /0", "ADD r/m32, simm8"),
@@ -32,7 +33,7 @@ class Target:
     """One row with its choices; `dead`: its flags are not read; `jump`: condition of the branch behind it."""
 
     form: Form
-    choice: Choice = Choice()
+    choice: Choice = ANY
     dead: bool = False
     jump: int | None = None
 

@@ -9,10 +9,10 @@ pytest.importorskip("unicorn")
 
 from pvfast.isa.forms import FORMS
 
-from .cases import COMPARED
 from .differences import NOT_COMPARED
 from .encoder import Memory, encode
 from .fuzz import Fuzz
+from .instructions import COMPARED
 from .targets import TARGETS
 
 SEED, CASES = 20, 5000
