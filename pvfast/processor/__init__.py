@@ -1,6 +1,7 @@
 """Which processor: CPUID features and cost models together, one data file each, every number sourced.
 
-Enters: nothing. Leaves: cost classes (costs.py) and models (generic.py). Next: core/, which charges what they say.
+Enters: nothing. Leaves: cost classes (costs.py) and models (generic.py, pentium4.py). Next: core/, which
+charges what they say.
 """
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 
 from pvfast.errors import PvfastError
 
-MODELS = ("generic",)
+MODELS = ("generic", "pentium4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,9 @@ def load_model(name: str) -> Model:
 
     >>> load_model("generic").name
     'generic'
+    >>> load_model("pentium5")
+    Traceback (most recent call last):
+    pvfast.errors.PvfastError: no processor model 'pentium5'; there are: generic, pentium4
     """
     if name not in MODELS:
         raise PvfastError(f"no processor model {name!r}; there are: {', '.join(MODELS)}")

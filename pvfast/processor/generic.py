@@ -69,11 +69,13 @@ COSTS = tuple(CYCLES[name][0] for name in COST_CLASSES)
 """Cycles in the order of COST_CLASSES."""
 
 # CPUID (SDM 2, CPUID): family 6, and the features the core executes.
-_FEATURES = {"PSE": 3, "TSC": 4, "MSR": 5, "CX8": 8, "SEP": 11, "PGE": 13, "CMOV": 15}
+_FEATURE_BITS = {"PSE": 3, "TSC": 4, "MSR": 5, "CX8": 8, "SEP": 11, "PGE": 13, "CMOV": 15}
+FEATURES = sum(1 << bit for bit in _FEATURE_BITS.values())
+"""CPUID.1:EDX."""
 _VENDOR = b"pvfast  core"
 
 CPUID: tuple[tuple[int, int, int, int], ...] = (
     (1, *(int.from_bytes(_VENDOR[i:i + 4], "little") for i in (0, 8, 4))),
-    (0x00000633, 0, 0, sum(1 << bit for bit in _FEATURES.values())),    # SEP is valid from model 3, stepping 3 on
+    (0x00000633, 0, 0, FEATURES),       # SEP is valid from model 3, stepping 3 on
 )
 """Leaves 0 and 1 as (eax, ebx, ecx, edx)."""
