@@ -59,10 +59,10 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "LOOPE, LOOPNE that count to 0", "Unicorn loses the arithmetic flags that its translator holds lazily",
         "pvfast: SDM 2 LOOPcc, flags affected: none",
-        "a JMP to the next instruction comes first, where Unicorn's translator stores them"),
+        "Unicorn gets a JMP to the next instruction first, where its translator stores them; pvfast a NOP"),
     Difference(
         "CMPXCHG8B", "Unicorn computes CF PF AF SF OF from flags older than the instruction before",
         "pvfast: SDM 2 CMPXCHG8B, only ZF is affected",
-        "a JMP to the next instruction comes first"),
+        "the same"),
 )
 """Each with its treatment in cases.py; none of their cases is left out."""

@@ -25,7 +25,23 @@ from .builder import (
     value,
 )
 from .differences import reason_not_compared
-from .encoder import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, LOCK, REPNZ, REPZ, SEGMENT_PREFIX, Memory, encode
+from .encoder import (
+    EAX,
+    EBP,
+    EBX,
+    ECX,
+    EDI,
+    EDX,
+    ESI,
+    ESP,
+    LOCK,
+    OPERAND_SIZE,
+    REPNZ,
+    REPZ,
+    SEGMENT_PREFIX,
+    Memory,
+    encode,
+)
 
 COMPARED = tuple(form for form in FORMS if reason_not_compared(form) is None)
 
@@ -39,6 +55,7 @@ REFERENCE = {(f"{opcode} /1", syntax): row(f"{opcode} /0", syntax) for opcode, s
 UNSYNCHRONISED = ("loopz", "loopnz", "cmpxchg8b")
 """Raw handlers for which Unicorn has to have its flags in order (differences.py)."""
 STRINGS = ("movs", "stos", "lods", "cmps", "scas")
+NOP2 = bytes([OPERAND_SIZE, 0x90])
 RELATIVE = ("jmp", "call", "loop", "loopz", "loopnz", "jecxz")
 PUSH_IMMEDIATE, TEST, JUMP_SHORT = row("68", "PUSH imm32"), row("85 /r", "TEST r/m32, r32"), row("EB", "JMP rel8")
 
@@ -58,7 +75,8 @@ def add(program: Program, form: Form, choice: Choice = Choice()) -> None:
     """Append one instruction of a row, with whatever has to come before it."""
     program.require_defined(form.reads)
     if form.raw in UNSYNCHRONISED:
-        program.code += encode(JUMP_SHORT)
+        program.references.append((len(program.code), encode(JUMP_SHORT)))
+        program.code += NOP2
     kind = form.raw.rstrip("0123456789")
     if kind in STRINGS:
         add_string(program, form, kind)
