@@ -3,9 +3,10 @@
 """The core: one extension module, in topic files.
 
 Enters: guest bytes and machine state. Leaves: `Engine`, which pvfast.machine.Machine builds on.
-Reading order: types.pxd, flags.pxd, sem_alu.pxd, access.pxd, memory.pxi, sem_branch.pxi, blocks.pxi, decoder.pxi,
-run.pxi, then segments.pxi, transfers.pxi, interrupts.pxi, system.pxi, hypervisor.pxi, and last registers.pxi and
-machine.pxi (the Python face). introspect.pxi is for tests, engine.pxd for extension modules outside the core.
+Reading order: types.pxd, flags.pxd, sem_alu.pxd, access.pxd, memory.pxi, sem_stack.pxi, sem_branch.pxi, blocks.pxi,
+decoder.pxi, block_decoder.pxi, run.pxi, then segments.pxi, transfers.pxi, interrupts.pxi, system.pxi, hypervisor.pxi,
+and last registers.pxi and machine.pxi (the Python face). introspect.pxi is for tests, engine.pxd for extension modules
+outside the core.
 """
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memmove, memset
@@ -17,6 +18,7 @@ from pvfast.core.access cimport *
 
 include "generated/constants.pxi"
 include "memory.pxi"
+include "sem_stack.pxi"
 include "sem_branch.pxi"
 include "blocks.pxi"
 include "sem_string.pxi"
@@ -30,6 +32,7 @@ include "raw_segments.pxi"
 include "raw_descriptors.pxi"
 include "ports.pxi"
 include "decoder.pxi"
+include "block_decoder.pxi"
 include "generated/handlers.pxi"
 include "generated/tables.pxi"
 include "run.pxi"
