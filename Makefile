@@ -15,7 +15,11 @@ BIN := $(VENV)/bin
 # The tools of one job call those of the same environment by name (cython-lint calls pycodestyle).
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-CORE := $(wildcard pvfast/core/*.pyx pvfast/core/*.px[di] pvfast/core/*.h pvfast/isa/*.py pvfast/processor/costs.py)
+MODULES := $(shell find pvfast -name '*.pyx')
+GENERATED := pvfast/core/generated pvfast/paravirt/hypervisors/xen_numbers.pxi
+CYTHON := $(MODULES) $(filter-out $(GENERATED:%=%%),$(shell find pvfast -name '*.px[di]'))
+CORE := $(CYTHON) $(wildcard pvfast/core/*.h pvfast/isa/*.py pvfast/processor/costs.py) \
+    pvfast/paravirt/hypervisors/xen_interface.py
 BUILT := $(VENV)/built
 EXTRAS = $(BIN)/python -c 'import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
     print(*(row for name in sys.argv[1:] for row in (project["build-system"]["requires"] if name == "build" else \
@@ -64,19 +68,17 @@ check: lint warnings stubs generator doctests
 
 lint: $(VENV)/tools
 	$(BIN)/ruff check .
-	$(BIN)/cython-lint pvfast/core/*.pyx pvfast/core/*.pxd pvfast/core/*.pxi pvfast/paravirt/hypervisors/*.pyx \
-	    pvfast/paravirt/hypervisors/*.pxi
+	$(BIN)/cython-lint $(CYTHON)
 
 # Cython's warnings about unused and uninitialised variables stay off: they do not see a C output argument (&page).
 warnings: $(BUILT)
 	mkdir -p build/warnings
-	$(BIN)/cython -3 -Werror -X warn.unreachable=True -I pvfast/core \
-	    -o build/warnings/engine.c pvfast/core/engine.pyx
-	$(BIN)/cython -3 -Werror -X warn.unreachable=True -I pvfast/core \
-	    -o build/warnings/xen_host.c pvfast/paravirt/hypervisors/xen_host.pyx
+	set -e; for module in $(MODULES); do \
+	    $(BIN)/cython -3 -Werror -X warn.unreachable=True -I pvfast/core -o build/warnings/module.c $$module; done
 
 stubs: $(BUILT) $(VENV)/tools
-	$(BIN)/python -m mypy.stubtest pvfast.core.engine --allowlist tests/core/stubtest.allow
+	$(BIN)/python -m mypy.stubtest $(subst /,.,$(MODULES:.pyx=)) \
+	    --allowlist tests/core/stubtest.allow --mypy-config-file pyproject.toml
 
 # The same rows give the same bytes: twice, whatever the order of sets.
 generator: $(VENV)/created
@@ -119,7 +121,7 @@ wheel: $(VENV)/dependencies
 	    machine = Machine(); build().load(machine); print(machine.run(max_instructions=1000))'
 
 clean:
-	rm -rf build dist *.egg-info pvfast/core/generated pvfast/core/engine.c $(BUILT)
+	rm -rf build dist *.egg-info $(GENERATED) $(MODULES:.pyx=.c) $(BUILT)
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks
 	find pvfast tests benchmarks -name '*.so' -delete -o -name '__pycache__' -prune -exec rm -rf {} +
 
