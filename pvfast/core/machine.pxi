@@ -84,16 +84,12 @@ cdef class Engine:
         (<_Exporter>exporter).size = size
         return exporter
 
-    cdef check_range(self, address, size):
-        """Guest memory accesses from Python stay inside one RAM or ROM region."""
-        cdef Region* region
-        if not isinstance(address, int) or not isinstance(size, int):
-            raise AddressError(f"address and size are integers, not {address!r} and {size!r}")
-        if address < 0 or size < 0 or address + size > GUEST_SPACE:
-            raise AddressError(f"physical {address:#x} + {size:#x} is not within 4 GiB")
-        region = find_region(self.cpu, address)
-        if region == NULL or region.kind == REGION_MMIO or address + size > region.end:
-            raise AddressError(f"physical {address:#x}-{address + size:#x} is not inside one RAM or ROM region")
+    cdef char* memory_at(self, i64 address, i64 size) except NULL:
+        """Host memory of a physical range that Python may touch: inside one RAM or ROM region."""
+        cdef Region* region = find_region(self.cpu, <u64>address)
+        if region == NULL or region.kind == REGION_MMIO or size < 0 or size > <i64>(region.end - <u64>address):
+            raise AddressError(f"physical {address:#x} + {size:#x} is not inside one RAM or ROM region")
+        return self.cpu.ram + address
 
     def write(self, address, data):
         """Store bytes at a physical address; ROM too. Decoded code that they hit is decoded again.
@@ -109,22 +105,29 @@ cdef class Engine:
         AddressError
             When the range is not inside one region. Nothing is stored.
         """
+        cdef i64 start = whole(address)
         cdef const unsigned char[::1] view
-        cdef Py_ssize_t size
+        cdef const char* source
+        cdef i64 size
         self.check_idle()
-        view = data if isinstance(data, bytes) else memoryview(data).cast("B")
-        size = view.shape[0]
+        if type(data) is bytes:     # the common case, without the cost of a view
+            source = <const char*><bytes>data
+            size = len(<bytes>data)
+        else:
+            view = memoryview(data).cast("B")
+            size = view.shape[0]
+            source = <const char*>&view[0] if size else NULL
         if size == 0:
             return
-        self.check_range(address, size)
-        memcpy(self.cpu.ram + <u64>address, &view[0], size)
-        code_written(self.cpu, <u32>address, <u32>size)
+        memcpy(self.memory_at(start, size), source, size)
+        code_written(self.cpu, <u32>start, <u32>size)
 
     def read(self, address, size):
         """Bytes at a physical address."""
+        cdef i64 start = whole(address)
+        cdef i64 count = whole(size)
         self.check_idle()
-        self.check_range(address, size)
-        return (<const char*>(self.cpu.ram + <u64>address))[:size]
+        return (<const char*>self.memory_at(start, count))[:count]
 
     cdef u64 physical_of(self, u32 linear) except? 0xFFFFFFFFFFFFFFFF:
         cdef u64 physical
@@ -140,27 +143,28 @@ cdef class Engine:
 
     def read_linear(self, address, size):
         """Bytes at a linear address, through the current page tables; sets no accessed bits."""
+        cdef i64 start = whole(address)
+        cdef i64 count = whole(size)
         result = bytearray()
         self.check_idle()
-        if address < 0 or size < 0 or address + size > GUEST_SPACE:
-            raise AddressError(f"linear {address:#x} + {size:#x} is not within 4 GiB")
-        while len(result) < size:
-            step = min(size - len(result), PAGE_SIZE - ((address + len(result)) & 0xFFF))
-            result += self.read(self.physical_of(address + len(result)), step)
+        check_linear(start, count)
+        while len(result) < count:
+            step = min(count - len(result), PAGE_SIZE - ((start + len(result)) & 0xFFF))
+            result += self.read(self.physical_of(<u32>(start + len(result))), step)
         return bytes(result)
 
     def write_linear(self, address, data):
         """Store bytes at a linear address, through the current page tables, whatever their rights."""
+        cdef i64 start = whole(address)
         self.check_idle()
-        data = bytes(data)
-        if address < 0 or address + len(data) > GUEST_SPACE:
-            raise AddressError(f"linear {address:#x} + {len(data):#x} is not within 4 GiB")
+        data = bytes(memoryview(data).cast("B"))
+        check_linear(start, len(data))
         pieces = []
         done = 0
         while done < len(data):
-            step = min(len(data) - done, PAGE_SIZE - ((address + done) & 0xFFF))
-            physical = self.physical_of(address + done)
-            self.check_range(physical, step)
+            step = min(len(data) - done, PAGE_SIZE - ((start + done) & 0xFFF))
+            physical = self.physical_of(<u32>(start + done))
+            self.memory_at(physical, step)      # refuses before anything is stored
             pieces.append((physical, data[done:done + step]))
             done += step
         for physical, piece in pieces:
@@ -435,6 +439,11 @@ cdef class Engine:
     def _add_mmio(self, start, size, device):
         self._map(start, size, REGION_MMIO)
         self.mmio_devices.append((start, start + size, device))
+
+
+cdef check_linear(i64 start, i64 count):
+    if start < 0 or count < 0 or count > <i64>GUEST_SPACE or start > <i64>GUEST_SPACE - count:
+        raise AddressError(f"linear {start:#x} + {count:#x} is not within 4 GiB")
 
 
 REGIONS = {"ram": REGION_RAM, "rom": REGION_ROM}

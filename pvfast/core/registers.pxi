@@ -88,13 +88,17 @@ cdef class Core:
             raise MachineBusy("the machine is running in another thread; wait for run() to return")
 
 
+cdef i64 whole(value) except? -1:
+    """An integer from Python: an address or a size, to be checked against what it is for."""
+    try:
+        return value if isinstance(value, int) else index(value)
+    except (OverflowError, TypeError):
+        raise AddressError(f"{value!r} is not an integer of 64 bits") from None
+
+
 cdef u32 word(value) except? 0xFFFFFFFF:
     """A 32-bit value from Python."""
-    cdef i64 wide = -1
-    try:
-        wide = value if isinstance(value, int) else index(value)
-    except (OverflowError, TypeError):
-        pass
+    cdef i64 wide = whole(value)
     if wide < 0 or wide > <i64>0xFFFFFFFFu:
         raise AddressError(f"{value!r} is not an integer from 0 to 0xffffffff")
     return <u32>wide
