@@ -72,10 +72,8 @@ class Machine(Engine):
         """RAM at physical 0 as a zero-copy numpy view, uint8, that cannot be made writable."""
         return np.frombuffer(self._export(self._ram_bytes), dtype=np.uint8)
 
-    @property
-    def cpu(self):
-        """Registers: `machine.cpu.eax`, `machine.cpu.gs.base`, `machine.cpu.registers()`."""
-        return self.cpu_registers
+    # The slot itself, not a property around it: `machine.cpu.eip = ...` is on every embedder's hot path.
+    cpu = Engine.cpu_registers
 
     def map_ram(self, address: int, size: int | str) -> None:
         """More RAM at a physical address, zero-filled."""
