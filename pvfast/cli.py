@@ -1,11 +1,12 @@
 """The ``pvfast`` command: arguments in, calls out; no logic.
 
 Each command calls one function of pvfast and one of ``pvfast/report``, which it imports only then, so that
---help is quick. Next: ``experiments/matrix.py`` and ``images/listing.py``.
+--help is quick. Next: ``experiments/matrix.py`` and ``paravirt/linux/listing.py``.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -115,14 +116,16 @@ def sites(image: Path, as_json: bool, as_csv: bool) -> None:
 @click.option("--hypervisor", type=click.Choice(["native"]), default="native", show_default=True,
               help="What the kernel boots on.")
 @click.option("--csv", "as_csv", is_flag=True, help="Columns site,type,op,len,section,before,after.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the kernel, patched, as an ELF file.")
+@click.option("-o", "--output", type=click.Path(), help="Write the kernel, patched, as an ELF file.")
 @click.pass_context
-def patch(ctx: click.Context, image: Path, hypervisor: str, as_csv: bool, output: Path | None) -> None:
+def patch(ctx: click.Context, image: Path, hypervisor: str, as_csv: bool, output: str | None) -> None:
     """Compute what its own boot makes of every patch site of a kernel IMAGE."""
     from pvfast.images import load_kernel
     from pvfast.paravirt.linux import boot_patch, patch_csv, show_code, write_patched
     from pvfast.report import tables
 
+    if output and _same_file(output, image):
+        raise click.BadParameter("that is the input image, which stays as it is: name another file", param_hint="-o")
     kernel = load_kernel(image)
     patched = boot_patch(kernel)
     if output is not None:
@@ -159,6 +162,13 @@ def _check_choice(option: str, given: Sequence[str], known: Sequence[str]) -> No
     for name in given:
         if name not in known:
             raise click.BadParameter(f"{name!r} is not one of {', '.join(known)}", param_hint=option)
+
+
+def _same_file(first: str | Path, second: str | Path) -> bool:
+    try:
+        return os.path.samefile(first, second)
+    except OSError:
+        return False
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -153,6 +154,24 @@ def test_patch_to_where_nothing_can_be_written(image: Path, tmp_path: Path) -> N
     assert result.exit_code == 1
     assert result.stderr.startswith("pvfast: error: cannot write")
     assert result.stdout == ""
+
+
+def test_patch_replaces_neither_its_input_nor_what_is_no_file(image: Path, tmp_path: Path) -> None:
+    before = image.read_bytes()
+    link, fifo = tmp_path / "link", tmp_path / "fifo"
+    link.symlink_to(image)
+    os.mkfifo(fifo)
+    for output in (image, link):
+        result = call("patch", image, "-o", output)
+        assert result.exit_code == 2
+        assert "that is the input image" in result.stderr
+    for other in ("", fifo):
+        result = call("patch", image, "-o", other)
+        assert result.exit_code == 1
+        assert result.stderr == (f"pvfast: error: cannot write the patched kernel to {str(other)!r}: not a regular "
+                                 "file\n")
+    assert image.read_bytes() == before
+    assert fifo.is_fifo()
 
 
 def test_isa() -> None:

@@ -215,3 +215,29 @@ def test_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write_patched(image, patch, path)
     assert path.read_bytes() == image.with_bytes(patch.changes)
     assert not stat.S_IMODE(path.stat().st_mode) & 0o111
+
+
+def test_written_through_links_but_never_over_what_is_no_file(tmp_path: Path) -> None:
+    image = load_kernel(Kernel(sites=((0, 0, 6),), pointers=(FUNCTION,)).elf())
+    patch = boot_patch(image)
+    fifo, loop = tmp_path / "fifo", tmp_path / "loop"
+    os.mkfifo(fifo)
+    loop.symlink_to(loop)
+    to_fifo = tmp_path / "to_fifo"
+    to_fifo.symlink_to(fifo)
+    for bad in (fifo, to_fifo, tmp_path, ""):
+        with pytest.raises(ImageError, match=r"cannot write the patched kernel to .*: not a regular file"):
+            write_patched(image, patch, str(bad))
+    for bad in (loop, f"{tmp_path}/nul\0"):
+        with pytest.raises(ImageError, match="cannot write the patched kernel to"):
+            write_patched(image, patch, str(bad))
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+    (tmp_path / "folder").mkdir()
+    link, target = tmp_path / "link", tmp_path / "folder" / "vmlinux"
+    link.symlink_to(target)
+    for _ in range(2):      # a link to nothing yet, then to a file
+        write_patched(image, patch, link)
+        assert link.is_symlink()
+        assert target.read_bytes() == image.with_bytes(patch.changes)
+        target.write_bytes(b"before")
+    assert [entry.name for entry in target.parent.iterdir()] == ["vmlinux"]

@@ -187,15 +187,22 @@ def write_patched(image: KernelImage, patch: BootPatch, path: str | os.PathLike[
     patch : BootPatch
         From :func:`pvfast.paravirt.linux.boot_patch.boot_patch`; its undecided sites keep the bytes that they have.
     path : path
-        Where to write; a file that is there is replaced.
+        Where to write; a file that is there is replaced, a link keeps pointing where it does.
 
     Raises
     ------
     ImageError
-        The file cannot be written.
+        The file cannot be written, or is a device, a FIFO or a directory.
     """
     data = image.with_bytes(patch.changes)
-    target = Path(path)
+    where = f"cannot write the patched kernel to {os.fspath(path)!r}"
+    try:
+        target = Path(path).resolve()   # what a link points to is replaced, not the link
+        irregular = target.exists() and not target.is_file()
+    except (OSError, RuntimeError, ValueError) as error:    # a loop of links, a name with NUL in it
+        raise ImageError(f"{where}: {error}") from error
+    if not os.fspath(path) or irregular:
+        raise ImageError(f"{where}: not a regular file")
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         try:
@@ -205,5 +212,4 @@ def write_patched(image: KernelImage, patch: BootPatch, path: str | os.PathLike[
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise ImageError(f"cannot write the patched kernel to {os.fspath(path)!r}: {error.strerror}; nothing "
-                         "was left there") from error
+        raise ImageError(f"{where}: {error.strerror}; nothing was left there") from error
