@@ -148,6 +148,55 @@ def test_a_site_that_calls_something_else() -> None:
     assert reasons(kernel)[1:] == ["", ""]
 
 
+@pytest.mark.parametrize("length, reason", [
+    (1, "does not end at an instruction"),
+    (2, "does not end at an instruction"),
+    (5, "does not end at an instruction"),
+    (6, ""),
+    (7, "takes in more than the call"),
+    (8, "does not end at an instruction"),
+    (9, "takes in more than the call"),
+])
+@pytest.mark.parametrize("bits", [32, 64])
+def test_lengths_that_are_not_the_calls(bits: int, length: int, reason: str) -> None:
+    """Even where an alternative would replace the whole site."""
+    covers = (0, 9, b"\x31\xc0", NOT | XENPV)
+    kernel = Kernel(bits=bits, sites=((0, 1, length), (16, 1, 6)), pointers=(BASES[bits] + TEXT + 0x800,) * 2)
+    code_with(kernel, (kernel.text + 6, b"\x90\x31\xc0"))
+    for alternatives in ((), (covers,)):
+        kernel.alternatives = alternatives
+        damaged, sound = patched(kernel).sites
+        assert (damaged.after is None, sound.after is None) == (bool(reason), False)
+        assert reason in damaged.reason
+        assert damaged.reason.startswith(f"the length {length} ") == bool(reason)
+    assert all(linear >= kernel.text + 16 for linear, _ in patched(kernel).changes) == bool(reason)
+
+
+@pytest.mark.parametrize("pushes, pops, decided", [
+    ("51", "59", True), ("5152", "5a59", True), ("51", "", False), ("", "59", False), ("5152", "59", False)])
+def test_saved_registers_belong_to_the_site(pushes: str, pops: str, decided: bool) -> None:
+    whole = Kernel(sites=((0, 0, 6 + len(pushes + pops) // 2), (16, 0, 6)), pointers=(FUNCTION,))
+    code_with(whole, (TEXT_32, bytes.fromhex(pushes) + whole.call(0, 0) + bytes.fromhex(pops)))
+    assert (after(whole)[0] is not None) == decided
+    assert ("takes in more" in reasons(whole)[0]) != decided
+
+
+def test_a_site_without_a_call_among_sites_that_call() -> None:
+    kernel = Kernel(sites=((0, 0, 6), (16, 0, 6)), pointers=(FUNCTION,))
+    code_with(kernel, (TEXT_32, bytes.fromhex("31c031c031c0")))
+    assert after(kernel) == [None, "e8eb07000090"]
+    assert "does not call through pv_ops as other sites do" in reasons(kernel)[0]
+
+
+def test_unknown_types_are_not_decided() -> None:
+    kernel = Kernel(sites=((0, 12, 6), (8, 13, 6), (16, 200, 6)), pointers=(FUNCTION,) * 201)
+    assert after(kernel) == ["e8fb07000090", None, None]
+    assert reasons(kernel)[1:] == [
+        f"its type {number} is none of this kernel's, 0 to 12: the table is damaged" for number in (13, 200)]
+    unnamed = Kernel(banner=b"Linux version 6.0.1 x\0", sites=((0, 13, 6),), pointers=(FUNCTION,) * 14)
+    assert after(unnamed) == ["e8fb07000090"]   # its table is not known, so neither is its end
+
+
 def test_patched_already() -> None:
     kernel = Kernel(sites=((0, 0, 6),), pointers=(FUNCTION,), code=b"\xe8\0\0\0\0\x90")
     assert "patched already" in reasons(kernel)[0]

@@ -68,6 +68,22 @@ def test_64_bit_kernel(kernels: Path) -> None:
     assert set(shapes) == {"e8", "66", "fa", "fb", "9c", "0f", "48", "c6"}
 
 
+@pytest.mark.parametrize("flavour", ["686", "686-pae", "amd64"])
+def test_a_damaged_length_is_noticed(kernels: Path, flavour: str) -> None:
+    image = find(kernels, flavour)
+    table = image.section(".parainstructions")
+    assert table is not None and table.offset is not None
+    data = bytearray(image.data)
+    stride = 8 if image.bits == 32 else 16
+    lengths = range(table.offset + image.word_bytes + 1, table.offset + table.size, stride * 3)
+    for number, at in enumerate(lengths):
+        data[at] = (1, 2, 3, 5)[number % 4]
+    sites = boot_patch(load_kernel(bytes(data))).sites
+    damaged = {site.record.address for site in sites if site.record.length != 6}
+    assert damaged == {site.record.address for site in sites if site.after is None}
+    assert len(damaged) == len(lengths)
+
+
 def test_patched_file_reads_back(kernels: Path, tmp_path: Path) -> None:
     image = find(kernels, "686")
     patch = boot_patch(image)

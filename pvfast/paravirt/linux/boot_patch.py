@@ -18,10 +18,14 @@ from pvfast.assembly import disassemble, nops
 from pvfast.images.altinstructions import Alternative, read_alternatives
 from pvfast.images.kernel import KernelImage
 from pvfast.images.parainstructions import SiteRecord, pointer_of, read_sites
-from pvfast.paravirt.linux.naming import operation_name
+from pvfast.paravirt.linux.naming import operation_name, operation_names
 
 #: First version with this procedure, and the first with another (6.3 began to change apply_alternatives).
 SINCE, UNTIL = (5, 13), (6, 3)
+
+#: The reason of every site of an image that boot, or pvfast, has been over.
+PATCHED_ALREADY = ("no site calls through pv_ops, so its address is unknown: the image was patched already, give "
+                   "the original")
 
 #: Feature numbers, 32 * word + bit (Linux 6.1, arch/x86/include/asm/cpufeatures.h).
 ALWAYS, XENPV, PVUNLOCK, VCPUPREEMPT = 3 * 32 + 21, 8 * 32 + 16, 8 * 32 + 20, 8 * 32 + 21
@@ -29,6 +33,7 @@ ALWAYS, XENPV, PVUNLOCK, VCPUPREEMPT = 3 * 32 + 21, 8 * 32 + 16, 8 * 32 + 20, 8 
 _NOP = 0x90
 _CALL, _JMP, _JMP_SHORT, _RET = 0xE8, 0xE9, 0xEB, 0xC3
 _BRANCH_BYTES = 5
+_PUSH, _POP = range(0x50, 0x58), range(0x58, 0x60)
 _ENDBR = (bytes.fromhex("f30f1efb"), bytes.fromhex("f30f1efa"))
 
 
@@ -149,6 +154,7 @@ class _Patcher:
         self.nop_family = nop_family
         self.changed: dict[int, int] = {}  # linear address -> byte
         self.reasons: dict[SiteRecord, str] = {}
+        self.damaged: dict[SiteRecord, str] = {}  # reasons that stay, whatever an alternative does to the site
         self.callees: dict[SiteRecord, int] = {}
         self.applied: list[tuple[Alternative, list[SiteRecord]]] = []
 
@@ -158,16 +164,19 @@ class _Patcher:
     def apply_paravirt(self) -> None:
         """First pass: each site becomes a direct call, or NOPs where ``pv_ops`` holds ``_paravirt_nop``."""
         word = self.image.word_bytes
-        pointers = {site: pointer_of(self.image, site) for site in self.sites}
+        self.damaged = {site: reason for site in self.sites if (reason := _damage(self.image, site))}
+        pointers = {site: pointer_of(self.image, site) for site in self.sites if site not in self.damaged}
         bases = Counter(at - site.type * word for site, at in pointers.items() if at is not None)
         pv_ops = bases.most_common(1)[0][0] if bases else None
         for site, at in pointers.items():
             if pv_ops is None:
-                self.reasons[site] = ("no site calls through pv_ops, so its address is unknown: the image "
-                                      "was patched already, give the original")
-            elif at not in (None, pv_ops + site.type * word):
+                self.reasons[site] = PATCHED_ALREADY
+            elif at is None:  # the kernel goes by the type alone, whatever bytes the site has
+                self.damaged[site] = ("it does not call through pv_ops as other sites do: it was patched already, "
+                                      "or the table is damaged")
+            elif at != pv_ops + site.type * word:
                 self.reasons[site] = f"it calls through linear {at:#x}, not the pv_ops member of its type"
-            else:  # the kernel goes by the type alone, whatever bytes the site has
+            else:
                 self.callees[site] = self.image.read_word(pv_ops + site.type * word)
         empty = _empty_functions(self.image, set(self.callees.values()))
         for site, callee in self.callees.items():
@@ -247,6 +256,7 @@ class _Patcher:
         self.changed.update(zip(range(linear, linear + len(code)), code, strict=True))
 
     def result(self) -> BootPatch:
+        self.reasons |= self.damaged
         sites = tuple(
             PatchedSite(
                 record=site,
@@ -263,6 +273,28 @@ class _Patcher:
             if self.reasons.keys().isdisjoint(touched):
                 changes.append((record.address, self._read(record.address, record.length)))
         return BootPatch(sites, tuple(changes))
+
+
+def _damage(image: KernelImage, site: SiteRecord) -> str:
+    """Why the site's record cannot be right; empty when nothing is wrong with it.
+
+    The site is whole instructions. Before it is patched they are one indirect call, perhaps with as many pushes
+    before it as pops behind it.
+    """
+    names = operation_names(image)
+    if names is not None and site.type >= len(names):
+        return f"its type {site.type} is none of this kernel's, 0 to {len(names) - 1}: the table is damaged"
+    found = disassemble(image.read(site.address, site.length), site.address, image.bits)
+    if any(instruction.text.startswith(".byte") for instruction in found):
+        return f"the length {site.length} does not end at an instruction: the table is damaged"
+    if pointer_of(image, site) is None:
+        return ""
+    around = [instruction.bytes for instruction in found]
+    while len(around) > 2 and around[0][0] in _PUSH and around[-1][0] in _POP:
+        around = around[1:-1]
+    if len(around) != 1:
+        return f"the length {site.length} takes in more than the call through pv_ops: the table is damaged"
+    return ""
 
 
 def _end(site: SiteRecord) -> int:
