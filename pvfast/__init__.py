@@ -15,10 +15,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Machine": "pvfast.machine", "StopReason": "pvfast.core.engine", "Stop": "pvfast.core.engine",
-    "PvfastError": "pvfast.errors", "MachineBusy": "pvfast.errors", "AddressError": "pvfast.errors",
-}
+} | dict.fromkeys(("AddressError", "ArgumentError", "AssemblyError", "GuestError", "ImageError", "MachineBusy",
+                   "MemoryMapError", "PatchError", "PvfastError", "SnapshotError"), "pvfast.errors")
 
-__all__ = ["AddressError", "Machine", "MachineBusy", "PvfastError", "Stop", "StopReason", "__version__"]
+__all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str):

@@ -12,6 +12,10 @@ class AddressError(PvfastError, ValueError):
     """An address or range does not name guest memory."""
 
 
+class ArgumentError(PvfastError, ValueError):
+    """A number or an object is not one that the call takes."""
+
+
 class MemoryMapError(PvfastError, ValueError):
     """A region overlaps another, is not made of whole pages, or does not fit into 4 GiB."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pvfast.core.engine import REGIONS, Engine
-from pvfast.errors import MemoryMapError
+from pvfast.errors import ArgumentError, MemoryMapError
 from pvfast.processor import load_model
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -25,7 +25,7 @@ def parse_size(size: int | str) -> int:
     """
     if isinstance(size, int):
         return size
-    match = re.fullmatch(r"(\d+)([KMG]?)", size.strip().upper())
+    match = re.fullmatch(r"(\d+)([KMG]?)", size.strip().upper()) if isinstance(size, str) else None
     if not match:
         raise MemoryMapError(f"size {size!r}: write it as 65536, '64K', '16M' or '1G'")
     return int(match[1]) * _UNITS[match[2]]
@@ -65,6 +65,8 @@ class Machine(Engine):
         self._set_cpuid(self.processor.cpuid)
         self.hypervisor = hypervisor
         if hypervisor is not None:
+            if not hasattr(hypervisor, "attach"):
+                raise ArgumentError(f"hypervisor={hypervisor!r}: make one with pvfast.paravirt.hypervisors.hypervisor()")
             hypervisor.attach(self)
 
     @property
@@ -80,7 +82,7 @@ class Machine(Engine):
         self._map(address, parse_size(size), REGIONS["ram"])
 
     def map_rom(self, address: int, content: bytes) -> None:
-        """ROM: the guest's writes are ignored. Padded with FF to a whole page."""
+        """ROM: the guest's writes are ignored. Padded with FF to a whole page. Inside RAM it replaces it there."""
         padded = bytes(content) + b"\xff" * (-len(content) % 4096)
         self._map(address, len(padded), REGIONS["rom"])
         self.write(address, padded)

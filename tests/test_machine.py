@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import random
 import signal
 import threading
@@ -73,16 +74,18 @@ class TestMemory:
             machine.write(0xFFFE, b"abcd")
         assert machine.read(0xFFFE, 2) == b"\0\0"
 
-    @pytest.mark.parametrize("ram", [0, -4096, 100, 4097, "1X", "", "16 M B", 1 << 33])
+    @pytest.mark.parametrize("ram", [0, -4096, 100, 4097, "1X", "", "16 M B", 1 << 33, 1 << 70, 1.5, None])
     def test_absurd_sizes_are_refused(self, ram):
-        with pytest.raises((MemoryMapError, OverflowError)):
+        with pytest.raises(PvfastError):
             pvfast.Machine(ram=ram)
 
     def test_regions_may_not_overlap(self):
         machine = pvfast.Machine(ram="64K")
         machine.map_ram(0x80000000, "64K")
         with pytest.raises(MemoryMapError, match="overlaps"):
-            machine.map_rom(0x8000F000, b"x")
+            machine.map_rom(0x8000F000, bytes(0x2000))
+        with pytest.raises(MemoryMapError, match="overlaps"):
+            machine.map_ram(0x8000F000, 0x1000)
         machine.write(0x80000000, b"x")
         assert machine.read(0x80000000, 1) == b"x"
 
@@ -91,6 +94,56 @@ class TestMemory:
         machine.map_rom(0x20000, b"\x55")
         machine.run(until=labels["done"])
         assert machine.cpu.eax == 0x55
+
+    def test_rom_and_devices_replace_ram_where_they_lie_in_it(self):
+        class Device:
+            def read(self, offset, size):
+                return 0x11111111 * (offset + 1)
+
+        machine, labels = machine_with("""
+            movl 0x20000, %eax
+            movl $5, 0x20000
+            movl $5, 0x1fffe            /* half RAM, half ROM */
+            movl 0x30ffe, %ecx          /* half device, half RAM */
+            movl 0x30004, %edx
+            movl $7, 0x40000
+            done: nop""", ram="1M")
+        machine.map_rom(0x20000, b"\x55\x66\x77\x88")
+        machine.map_mmio(0x30000, 0x1000, Device())
+        state = machine.snapshot()
+        for _ in range(2):
+            machine.run(until=labels["done"])
+            assert machine.cpu.eax == 0x88776655
+            assert machine.read(0x20000, 4) == b"\x55\x66\x77\x88"
+            assert machine.read(0x1FFFE, 2) == b"\x05\0"
+            assert machine.cpu.edx == 0x55555555
+            assert machine.cpu.ecx >> 16 == 0
+            assert machine.read(0x40000, 1) == b"\x07"
+            machine.restore(state)
+
+    def test_a_device_between_bytes_of_an_access(self):
+        class Device:
+            def read(self, offset, size):
+                return 0xAB
+
+        machine, labels = machine_with("movl 0xa0000ffd, %eax\ndone: nop")
+        machine.map_mmio(0xA0000FFF, 1, Device())
+        machine.run(until=labels["done"])
+        assert machine.cpu.eax == 0xFFABFFFF
+
+    @pytest.mark.parametrize("call", [
+        lambda m: m.inject_interrupt(256), lambda m: m.inject_interrupt("1"), lambda m: m.intercept_port(1 << 16, None),
+        lambda m: m.intercept_port(5, 5), lambda m: m.intercept_interrupt(0x80, 5), lambda m: m.attach(None),
+        lambda m: m.map_mmio(0xA0000000, 4096, object()), lambda m: m.map_mmio(1 << 64, 4096, None),
+        lambda m: m.map_ram(0x80000000, -1), lambda m: m.map_rom(-4096, b"x"), lambda m: m.run(max_instructions=-1),
+        lambda m: m.run(max_instructions=1 << 64), lambda m: m.run(until=-1), lambda m: m.run(until="x"),
+        lambda m: setattr(m.cpu, "gdtr", (0, 1 << 16)), lambda m: setattr(m.cpu, "cr0", 0x80000000),
+        lambda m: setattr(m.cpu, "eflags", 0x20000), lambda m: pvfast.Machine(hypervisor="xen"),
+        lambda m: pvfast.Machine(processor="pentium5"), lambda m: m.write_linear(-1, b"x"),
+        lambda m: m.read_linear(0, 1 << 40)])
+    def test_absurd_arguments_get_typed_errors(self, call):
+        with pytest.raises(PvfastError):
+            call(pvfast.Machine(ram="64K"))
 
     def test_empty_space_floats_high(self):
         machine, labels = machine_with("movl 0x900000, %eax\nmovl $5, 0x900000\ndone: nop")
@@ -187,7 +240,8 @@ class TestThreads:
         time.sleep(0.05)
         try:
             for touch in (lambda: machine.read(0, 1), lambda: machine.write(0, b"x"), machine.snapshot, machine.run,
-                          lambda: setattr(machine.cpu, "eax", 1), lambda: machine.inject_interrupt(32)):
+                          lambda: setattr(machine.cpu, "eax", 1), lambda: machine.inject_interrupt(32),
+                          lambda: machine.cpu.eax, machine.cpu.registers, machine.counters.as_dict):
                 with pytest.raises(MachineBusy):
                     touch()
         finally:
@@ -247,6 +301,30 @@ class TestSnapshots:
         other.restore(machine.snapshot())
         other.run(until=labels["done"])
         assert other.cpu.eax == 1
+
+    def test_restore_keeps_intercepts_and_is_refused_in_a_callback(self):
+        machine, _ = machine_with("int $0x80")
+        state = machine.snapshot()
+        calls = []
+
+        def callback(machine):
+            calls.append(1)
+            with pytest.raises(MachineBusy):
+                machine.restore(state)
+            machine.stop()
+
+        machine.intercept_interrupt(0x80, callback)
+        machine.restore(state)
+        machine.run(max_instructions=10)
+        assert calls == [1]
+
+    def test_what_is_no_snapshot(self):
+        machine = pvfast.Machine(ram="64K")
+        for wrong in (None, b"", 5):
+            with pytest.raises(TypeError):
+                machine.restore(wrong)
+        with pytest.raises(TypeError, match="pickled"):
+            pickle.dumps(machine.snapshot())
 
     def test_another_memory_map_is_refused(self):
         state = pvfast.Machine(ram="1M").snapshot()

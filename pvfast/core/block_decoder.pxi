@@ -85,6 +85,7 @@ cdef u32 decode_block(CPU* cpu, Scratch* scratch, u32 physical, u32 linear, u32 
     cdef u8 buffer[MAX_INSTRUCTION]
     cdef Region* region = find_region(cpu, physical)
     cdef u32 eip = <u32>(linear - cpu.seg[CS].base)
+    cdef u32 limit = cpu.seg[CS].limit
     cdef u32 n = 0
     cdef u32 instructions = 0
     cdef u32 cycles = 0
@@ -118,13 +119,19 @@ cdef u32 decode_block(CPU* cpu, Scratch* scratch, u32 physical, u32 linear, u32 
             uncached = True
             memset(buffer, 0xFF, MAX_INSTRUCTION)
             memcpy(buffer, fetch.bytes, min_u64(fetch.available, MAX_INSTRUCTION))
-            if mode & MODE_PAGING and fetch.available < MAX_INSTRUCTION:
+            if not mode & MODE_PAGING and 0 < fetch.available < MAX_INSTRUCTION:
+                copy_physical(cpu, buffer + fetch.available, physical + fetch.available,
+                              MAX_INSTRUCTION - fetch.available)
+            elif mode & MODE_PAGING and fetch.available < MAX_INSTRUCTION:
                 if not translate_fetch(cpu, linear + fetch.available, cpu.cpl == 3, &next_physical):
                     memset(op, 0, sizeof(Uop))
                     op.run = raw_fetch_fault
                     op.disp = <i32>(linear + fetch.available)
                     scratch.dead[0] = op.run
                     scratch.form[0] = UNDEFINED_FORM
+                    op.cycles = 1
+                    cycles = 1
+                    instructions = 1
                     n = 1
                     ends = True
                     break
@@ -136,6 +143,11 @@ cdef u32 decode_block(CPU* cpu, Scratch* scratch, u32 physical, u32 linear, u32 
                 op.length = MAX_INSTRUCTION
                 op.run = scratch.dead[0] = raw_privileged
             ends = True
+        if <u64>eip + length + op.length - 1 > limit:
+            if length:
+                break
+            op.run = scratch.dead[n] = raw_privileged   # #GP(0): the instruction lies across the limit
+            entry = UNDEFINED_FORM
         op.offset = <u8>length
         op.count = <u8>instructions
         op.cycles_before = cycles
@@ -186,6 +198,7 @@ cdef u32 decode_block(CPU* cpu, Scratch* scratch, u32 physical, u32 linear, u32 
     scratch.header.length = <u16>length
     scratch.header.uops = <u8>n
     scratch.header.stale = uncached
+    scratch.header.code_limit = limit
     scratch.header.instructions = <u8>instructions
     scratch.header.cost = packed_cost(instructions, cycles)
     scratch.used = n + 3

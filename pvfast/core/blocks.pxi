@@ -74,8 +74,8 @@ cdef void code_written(CPU* cpu, u32 physical, u32 size) noexcept nogil:
         if marks[line] == 0:
             line += 1
             continue
-        # Blocks that reach this line start in it or in the lines that MAX_BLOCK_BYTES may span before it.
-        from_line = line - (MAX_BLOCK_BYTES >> LINE_SHIFT) if line >= (MAX_BLOCK_BYTES >> LINE_SHIFT) else 0
+        # Blocks that reach this line start in it or in the MAX_BLOCK_LINES before it.
+        from_line = line - MAX_BLOCK_LINES if line >= MAX_BLOCK_LINES else 0
         start = from_line
         while start <= line:
             block = cpu.lines[start & (LINE_LISTS - 1)]
@@ -93,7 +93,7 @@ cdef void stale_linear(CPU* cpu, u32 linear) noexcept nogil:
     cdef u32 back
     cdef Block* block
     cdef Block* after
-    for back in range((MAX_BLOCK_BYTES >> LINE_SHIFT) + 1):
+    for back in range(MAX_BLOCK_LINES + 1):
         block = cpu.linears[line_list(linear - (back << LINE_SHIFT))]
         while block != NULL:
             after = block.linear_next
@@ -130,7 +130,8 @@ cdef Block* find_block(CPU* cpu, u32 physical, u32 linear, u32 mode) noexcept no
     cdef Block** head = &cpu.hash[hash_of(physical, linear, mode)]
     cdef Block* block = head[0]
     while block != NULL:
-        if block.physical == physical and block.linear == linear and block.mode == mode:
+        if block.physical == physical and block.linear == linear and block.mode == mode \
+                and block.eip == cpu.eip and block.code_limit == cpu.seg[CS].limit:
             if not block.stale:
                 return block
             break
@@ -150,6 +151,10 @@ cdef Block* install_block(CPU* cpu, Block* old, u32 physical, u32 linear, u32 mo
     if old != NULL and slots <= old.slots:
         block = old
         slots = old.slots
+        if <u64>(<char*>cpu.open_link - <char*>block) < sizeof(Block) + slots * sizeof(Uop):
+            cpu.open_link = NULL        # the link to fill is one of the block that goes
+        if <u64>(<char*>cpu.open_cross - <char*>block) < sizeof(Block) + slots * sizeof(Uop):
+            cpu.open_cross = NULL
     else:
         if cpu.arena_used + sizeof(Block) + slots * sizeof(Uop) > UOP_ARENA_BYTES:
             flush_blocks(cpu)
@@ -276,6 +281,10 @@ cdef void deliver_fault(CPU* cpu) noexcept nogil:
     cpu.left -= packed_cost(1, 0)
     cpu.surplus += 1
     deliver(cpu, cpu.fault_vector, cpu.fault_error, has_error_code(cpu.fault_vector), False)
+    if cpu.exit == EXIT_IO:     # the stack belongs to a device: the instruction faults again when that has been served
+        cpu.faults -= 1
+        cpu.left += packed_cost(1, 0)
+        cpu.surplus -= 1
 
 
 cdef void fault(CPU* cpu, Uop* op, u32 vector, u32 error) noexcept nogil:

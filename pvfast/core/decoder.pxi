@@ -181,6 +181,7 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
     cdef bint register_form = True
     cdef FormInfo* info
     memset(op, 0, sizeof(Uop))
+    op.cycles = 1               # what is refused costs something too: a boundary never repeats at the same cycle
     op.base = ZERO
     op.index = ZERO
     fetch.register_form = False
@@ -283,7 +284,8 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
     op.length = <u8>at
     op.segment = <u8>(override if override != 255 else segment)
     op.cycles = cpu.cost[info.cost]
-    fetch.target = fetch.eip + at + op.imm
+    # An empty inline cache is for 0xFFFFFFFF, and so is the stub that it leads to.
+    fetch.target = fetch.eip + at + op.imm if info.immediate == I_REL8 or info.immediate == I_REL32 else 0xFFFFFFFFu
     if info.attributes & A_TERMINATOR and info.immediate != I_16:
         op.imm = fetch.eip + at                     # the return address of calls
     if info.attributes & A_STRING:

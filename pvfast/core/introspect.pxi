@@ -6,7 +6,7 @@ cdef dict HANDLER_NUMBERS = {<u64>all_handlers[number]: number
                              for number in range(sizeof(all_handlers) // sizeof(all_handlers[0]))}
 
 
-def decoded_handlers(Engine engine):
+def decoded_handlers(Engine engine not None):
     """(linear address, end, numbers of the generated handlers) of every fresh block; isa/generate.py names them.
 
     A block is decoded when it is about to run, so all of these have been entered.

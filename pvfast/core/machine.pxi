@@ -5,7 +5,7 @@
 
 from cpython.exc cimport PyErr_CheckSignals
 
-from pvfast.errors import MemoryMapError, PvfastError, SnapshotError
+from pvfast.errors import ArgumentError, MemoryMapError, PvfastError, SnapshotError
 
 fill_tables()
 forms[UNDEFINED_FORM].condition = 255
@@ -21,6 +21,9 @@ cdef class Snapshot:
 
     def __init__(self):
         raise TypeError("take one with Machine.snapshot()")
+
+    def __reduce__(self):
+        raise TypeError("a snapshot belongs to this process: it cannot be pickled")
 
 
 cdef class Engine:
@@ -52,31 +55,44 @@ cdef class Engine:
 
     # --- Memory ---------------------------------------------------------------------------------------------------
 
-    def _map(self, u64 start, u64 size, u32 kind):
-        """Add a region. RAM and ROM are whole pages."""
-        self.check_idle()
+    def _map(self, address, length, u32 kind):
+        """Add a region. RAM and ROM are whole pages. ROM and MMIO may lie inside RAM, and replace it there."""
+        cdef i64 start = whole(address)
+        cdef i64 size = whole(length)
+        cdef CPU* cpu = self.cpu
+        cdef Region* other
         cdef u32 i
-        cdef u64 end = start + size
-        if self.cpu.region_count == MAX_REGIONS:
-            raise MemoryMapError(f"more than {MAX_REGIONS} regions")
-        if size == 0 or end > GUEST_SPACE or end < start:
-            raise MemoryMapError(f"region of {size:#x} bytes at physical {start:#x} is not within 4 GiB")
+        cdef i64 end
+        self.check_idle()
+        if start < 0 or size <= 0 or start > <i64>GUEST_SPACE or size > <i64>GUEST_SPACE - start:
+            raise MemoryMapError(f"a region of {size:#x} bytes at physical {start:#x} is not within 4 GiB")
+        end = start + size
         if kind != REGION_MMIO and (start | size) & 0xFFF:
             raise MemoryMapError(f"region of {size:#x} bytes at physical {start:#x}: use multiples of 4096")
-        for i in range(self.cpu.region_count):
-            if start < self.cpu.regions[i].end and end > self.cpu.regions[i].start:
+        if cpu.region_count + 2 > MAX_REGIONS:
+            raise MemoryMapError(f"more than {MAX_REGIONS} regions")
+        for i in range(cpu.region_count):
+            other = &cpu.regions[i]
+            if start >= <i64>other.end or end <= <i64>other.start:
+                continue
+            if kind == REGION_RAM or other.kind != REGION_RAM or start < <i64>other.start or end > <i64>other.end:
                 raise MemoryMapError(f"physical {start:#x}-{end:#x} overlaps the region at "
-                                     f"{self.cpu.regions[i].start:#x}-{self.cpu.regions[i].end:#x}")
-        if kind != REGION_MMIO and not pvfast_commit(self.cpu.ram + start, size):
+                                     f"{other.start:#x}-{other.end:#x}")
+        if kind != REGION_MMIO and not pvfast_commit(cpu.ram + start, size):
             raise MemoryError(f"the host has no {size:#x} bytes for guest memory")
-        self.cpu.regions[self.cpu.region_count].start = start
-        self.cpu.regions[self.cpu.region_count].end = end
-        self.cpu.regions[self.cpu.region_count].kind = kind
-        self.cpu.region_count += 1
+        carve_out(cpu, start, end)
+        cpu.regions[cpu.region_count].start = start
+        cpu.regions[cpu.region_count].end = end
+        cpu.regions[cpu.region_count].kind = kind
+        cpu.region_count += 1
         if kind == REGION_RAM and start == 0:
-            self.cpu.flat_end = <u32>(min_u64(size, GUEST_SPACE - 1) - MAX_STORE_BYTES + 1)
-        flush_tlb(self.cpu)
-        flush_blocks(self.cpu)
+            cpu.flat_end = <u32>(min_u64(size, GUEST_SPACE - 1) - MAX_STORE_BYTES + 1)
+        elif kind == REGION_MMIO and start < <i64>cpu.flat_end:
+            cpu.flat_end = <u32>(start - MAX_STORE_BYTES + 1) if start >= MAX_STORE_BYTES else 0
+        elif kind == REGION_ROM:
+            protect_lines(cpu, start, end)
+        flush_tlb(cpu)
+        flush_blocks(cpu)
 
     def _export(self, u64 size):
         exporter = _Exporter()
@@ -209,9 +225,9 @@ cdef class Engine:
         if max_instructions is None:
             cpu.budget_end = NEVER
         else:
-            if max_instructions < 0:
-                raise ValueError("max_instructions is negative")
-            cpu.budget_end = cpu.units + <u64>max_instructions
+            if whole(max_instructions) < 0:
+                raise ArgumentError(f"max_instructions={max_instructions}: a budget is not negative")
+            cpu.budget_end = cpu.units + <u64>whole(max_instructions)
         self.stop_requested = False
         if cpu.shutdown:
             reason = EXIT_SHUTDOWN
@@ -303,8 +319,11 @@ cdef class Engine:
                 if start <= cpu.io.address < end:
                     device, base = candidate, start
         if cpu.io.kind == IO_PORT_READ or cpu.io.kind == IO_MMIO_READ:
-            value = mask if device is None else device.read(cpu.io.address - base, cpu.io.size) & mask
-        elif device is not None:
+            if hasattr(device, "read"):     # otherwise the bus floats
+                value = device.read(cpu.io.address - base, cpu.io.size) & mask
+            else:
+                value = mask
+        elif hasattr(device, "write"):
             device.write(cpu.io.address - base, cpu.io.size, cpu.io.value & mask)
         if cpu.replays == IO_REPLAYS:
             raise PvfastError(f"an instruction at {cpu.eip:#x} makes more than {IO_REPLAYS} device accesses")
@@ -316,8 +335,7 @@ cdef class Engine:
     def inject_interrupt(self, vector):
         """Raise an external interrupt; taken at the next boundary where IF allows it."""
         self.check_idle()
-        if not 0 <= vector <= 255:
-            raise ValueError(f"interrupt vector {vector} is not 0-255")
+        check_range(vector, 255, "interrupt vector")
         self.cpu.irq_vector = vector
         self.cpu.irq = True
 
@@ -327,8 +345,9 @@ cdef class Engine:
         EIP is behind the instruction then. None removes the intercept.
         """
         self.check_idle()
-        if not 0 <= vector <= 255:
-            raise ValueError(f"interrupt vector {vector} is not 0-255")
+        check_range(vector, 255, "interrupt vector")
+        if callback is not None and not callable(callback):
+            raise ArgumentError(f"{callback!r} cannot be called")
         if callback is None:
             self.interrupt_callbacks.pop(vector, None)
         else:
@@ -338,8 +357,8 @@ cdef class Engine:
     def intercept_port(self, port, device):
         """Send IN and OUT of a port to `device.read(port, size)` and `device.write(port, size, value)`."""
         self.check_idle()
-        if not 0 <= port <= 0xFFFF:
-            raise ValueError(f"port {port:#x} is not 0-0xffff")
+        check_range(port, 0xFFFF, "port")
+        check_device(device)
         if device is None:
             self.port_devices.pop(port, None)
         else:
@@ -348,6 +367,8 @@ cdef class Engine:
     def attach(self, device):
         """Add a device with events in modelled time: `next_event()` gives cycles or None, `fire(machine)` acts."""
         self.check_idle()
+        if not hasattr(device, "next_event") or not hasattr(device, "fire"):
+            raise ArgumentError(f"{device!r} has no next_event() and fire(machine)")
         self.devices.append(device)
         self.fire_devices()
 
@@ -361,16 +382,18 @@ cdef class Engine:
         state.cpu = (<char*>self.cpu)[:<Py_ssize_t>(<char*>&self.cpu.jump_cache - <char*>self.cpu)]
         state.memory = {}
         for i in range(self.cpu.region_count):
-            if self.cpu.regions[i].kind != REGION_MMIO:
+            if self.cpu.regions[i].kind != REGION_MMIO and self.cpu.regions[i].end > self.cpu.regions[i].start:
                 start, end = self.cpu.regions[i].start, self.cpu.regions[i].end
                 state.memory[start] = self.read(start, end - start)
         state.ram_address = <u64>self.cpu.ram
         state.device_states = [device.save() for device in self.devices if hasattr(device, "save")]
         return state
 
-    def restore(self, Snapshot state):
-        """Go back to a snapshot of this machine, or of one with the same memory map."""
+    def restore(self, Snapshot state not None):
+        """Go back to a snapshot of this machine, or of one with the same memory map. Intercepts stay as they are."""
         self.check_idle()
+        if self.core.active:
+            raise MachineBusy("run() is under way; a callback can stop() the machine, then restore it")
         cdef u32 user, i
         cdef u32 generation = self.cpu.generation
         cdef CPU* cpu = self.cpu
@@ -381,6 +404,8 @@ cdef class Engine:
         cdef u64 line, last
         cdef u8* marks = <u8*>cpu.ram - LINE_MAP_BYTES
         cdef u32 until = cpu.until
+        cdef bint until_set = cpu.until_set
+        cdef u8 intercepted[256]
         if saved.region_count != cpu.region_count or memcmp(saved.regions, cpu.regions, sizeof(cpu.regions)):
             raise SnapshotError("the snapshot was taken from a machine with another memory map")
         for start, data in state.memory.items():
@@ -394,7 +419,9 @@ cdef class Engine:
                 line += 1
             memcpy(ram + <u64>start, content, len(data))
         hypervisor, hook = <u64>cpu.hypervisor, <u64>cpu.interrupt_hook
+        memcpy(intercepted, cpu.intercepted, sizeof(intercepted))
         memcpy(cpu, saved, <char*>&cpu.jump_cache - <char*>cpu)
+        memcpy(cpu.intercepted, intercepted, sizeof(intercepted))
         cpu.ram = ram
         cpu.line_bias = line_bias
         cpu.hypervisor = <void*><u64>hypervisor
@@ -403,7 +430,7 @@ cdef class Engine:
         for user in range(2):
             for i in range(TLB_ENTRIES):
                 cpu.tlb[user][i].addend += <u64>ram - state.ram_address
-        if cpu.until_set and cpu.until != until:
+        if cpu.until_set and not (until_set and cpu.until == until):
             stale_linear(cpu, cpu.until)
         update_mode(cpu)
         for device, device_state in zip([d for d in self.devices if hasattr(d, "restore")], state.device_states):
@@ -418,7 +445,7 @@ cdef class Engine:
             self.cpu.cost[number] = cycles
         flush_blocks(self.cpu)
 
-    def _plug(self, HypervisorBase hypervisor):
+    def _plug(self, HypervisorBase hypervisor not None):
         """Offer every event to a hypervisor from now on; it is one of the devices too."""
         self.check_idle()
         if self.hypervisor_object is not None:
@@ -437,8 +464,42 @@ cdef class Engine:
         self.cpu.cpuid_leaves = len(leaves)
 
     def _add_mmio(self, start, size, device):
+        check_device(device)
         self._map(start, size, REGION_MMIO)
         self.mmio_devices.append((start, start + size, device))
+
+
+cdef check_range(value, i64 highest, what):
+    if not 0 <= whole(value) <= highest:
+        raise ArgumentError(f"{what} {value} is not 0-{highest:#x}")
+
+
+cdef check_device(device):
+    if device is not None and not hasattr(device, "read") and not hasattr(device, "write"):
+        raise ArgumentError(f"{device!r} has neither read(address, size) nor write(address, size, value)")
+
+
+cdef void carve_out(CPU* cpu, u64 start, u64 end) noexcept nogil:
+    """Take a range out of the RAM region that holds it, if one does."""
+    cdef Region* outer = find_region(cpu, start)
+    cdef u64 outer_end
+    if outer == NULL:
+        return
+    outer_end = outer.end
+    outer.end = start           # an empty region holds no address
+    if end < outer_end:
+        cpu.regions[cpu.region_count].start = end
+        cpu.regions[cpu.region_count].end = outer_end
+        cpu.regions[cpu.region_count].kind = REGION_RAM
+        cpu.region_count += 1
+
+
+cdef void protect_lines(CPU* cpu, u64 start, u64 end) noexcept nogil:
+    """Mark lines for good, so that inline stores leave them to physical_write(), which knows ROM."""
+    cdef u64 line = (start - MAX_STORE_BYTES + 1 if start >= MAX_STORE_BYTES else 0) >> LINE_SHIFT
+    while line < end >> LINE_SHIFT:
+        (<u8*>cpu.ram - LINE_MAP_BYTES)[line] = 255
+        line += 1
 
 
 cdef check_linear(i64 start, i64 count):

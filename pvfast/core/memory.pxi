@@ -55,7 +55,9 @@ cdef bint physical_read(CPU* cpu, u64 physical, u32 size, u32* value) noexcept n
     cdef Region* region = find_region(cpu, physical)
     value[0] = 0
     if region == NULL or physical + size > region.end:
-        value[0] = 0xFFFFFFFFu >> (32 - 8 * size)
+        if size > 1:            # it may reach into another region
+            return split_read(cpu, physical, physical, size, size, value)
+        value[0] = 0xFF
         return True
     if region.kind == REGION_MMIO:
         return device_access(cpu, IO_MMIO_READ, physical, size, value)
@@ -66,7 +68,9 @@ cdef bint physical_read(CPU* cpu, u64 physical, u32 size, u32* value) noexcept n
 cdef bint physical_write(CPU* cpu, u64 physical, u32 size, u32 value) noexcept nogil:
     """1, 2 or 4 bytes that lie in one page. ROM and empty space ignore them."""
     cdef Region* region = find_region(cpu, physical)
-    if region == NULL or physical + size > region.end or region.kind == REGION_ROM:
+    if region == NULL or physical + size > region.end:
+        return size == 1 or split_write(cpu, physical, physical, size, size, value)
+    if region.kind == REGION_ROM:
         return True
     if region.kind == REGION_MMIO:
         return device_access(cpu, IO_MMIO_WRITE, physical, size, &value)
@@ -225,7 +229,7 @@ cdef bint linear_read(CPU* cpu, u32 linear, u32 size, bint user, u32* value) noe
 
 
 cdef bint split_read(CPU* cpu, u64 low, u64 high, u32 first, u32 size, u32* value) noexcept nogil:
-    """A read across two pages, byte by byte."""
+    """A read across two pages or regions, byte by byte."""
     cdef u32 i, part
     cdef u32 result = 0
     for i in range(size):
@@ -240,11 +244,16 @@ cdef bint linear_write(CPU* cpu, u32 linear, u32 size, bint user, u32 value) noe
     """Stores all of it or, on a fault in either page, nothing."""
     cdef u64 low, high
     cdef u32 first = PAGE_SIZE - (linear & 0xFFF)
-    cdef u32 i
     if first >= size:
         return translate(cpu, linear, True, user, &low) and physical_write(cpu, low, size, value)
     if not (translate(cpu, linear, True, user, &low) and translate(cpu, linear + first, True, user, &high)):
         return False
+    return split_write(cpu, low, high, first, size, value)
+
+
+cdef bint split_write(CPU* cpu, u64 low, u64 high, u32 first, u32 size, u32 value) noexcept nogil:
+    """A store across two pages or regions, byte by byte."""
+    cdef u32 i
     for i in range(size):
         if not physical_write(cpu, low + i if i < first else high + i - first, 1, (value >> (8 * i)) & 0xFF):
             return False

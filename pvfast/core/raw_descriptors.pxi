@@ -45,7 +45,7 @@ cdef void lar(CPU* cpu, Uop* op, char* mem, bint memory, bint wide) noexcept nog
         else:
             cpu.gpr[op.reg].w = <u16>(d.high & 0xFF00)
     set_zf(cpu, found)
-    next_uop(cpu, op, mem)
+    finish(cpu, op, mem)
 
 
 cdef void raw_lar_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
@@ -80,7 +80,7 @@ cdef void lsl(CPU* cpu, Uop* op, char* mem, bint memory, bint wide) noexcept nog
         else:
             cpu.gpr[op.reg].w = <u16>descriptor_limit(&d)
     set_zf(cpu, found)
-    next_uop(cpu, op, mem)
+    finish(cpu, op, mem)
 
 
 cdef void raw_lsl_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
@@ -114,7 +114,7 @@ cdef void verify(CPU* cpu, Uop* op, char* mem, bint memory, bint write) noexcept
         else:
             found = d.attributes & SEG_S and (not d.attributes & SEG_CODE or d.attributes & SEG_READABLE)
     set_zf(cpu, found and visible(cpu, selector, &d))
-    next_uop(cpu, op, mem)
+    finish(cpu, op, mem)
 
 
 cdef void raw_verr_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
@@ -142,7 +142,7 @@ cdef void raw_arpl_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     if adjust:
         cpu.gpr[op.base].w = <u16>((cpu.gpr[op.base].w & ~<u32>SELECTOR_RPL) | rpl)
     set_zf(cpu, adjust)
-    next_uop(cpu, op, mem)
+    finish(cpu, op, mem)
 
 
 cdef void raw_arpl_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:

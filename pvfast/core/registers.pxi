@@ -7,7 +7,7 @@ from operator import index
 
 from cpython.buffer cimport PyBuffer_FillInfo
 
-from pvfast.errors import AddressError, MachineBusy
+from pvfast.errors import AddressError, ArgumentError, MachineBusy
 
 cdef tuple REGISTER_NAMES = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
 cdef tuple SEGMENT_NAMES = ("es", "cs", "ss", "ds", "fs", "gs")
@@ -104,6 +104,14 @@ cdef u32 word(value) except? 0xFFFFFFFF:
     return <u32>wide
 
 
+cdef table(value):
+    """Base and limit of a descriptor table."""
+    base, limit = value
+    if word(limit) > 0xFFFF:
+        raise ArgumentError(f"the limit {limit:#x} of a descriptor table has at most 16 bits")
+    return word(base), limit
+
+
 cdef class _Exporter:
     """Lends guest RAM to numpy, read-only for good: writing goes through Machine.write, which sees code change."""
 
@@ -120,17 +128,21 @@ cdef class SegmentView:
     cdef Core core
     cdef u32 number
 
-    def __cinit__(self, Core core, u32 number):
+    def __cinit__(self, Core core not None, u32 number):
+        if number > GS:
+            raise ArgumentError(f"segment register {number} is not 0-5")
         self.core = core
         self.number = number
 
     @property
     def selector(self):
+        self.core.check_idle()
         return self.core.cpu.seg[self.number].selector
 
     @property
     def base(self):
         """Linear address of offset 0."""
+        self.core.check_idle()
         return self.core.cpu.seg[self.number].base
 
     @base.setter
@@ -142,6 +154,7 @@ cdef class SegmentView:
     @property
     def limit(self):
         """The last valid offset."""
+        self.core.check_idle()
         return self.core.cpu.seg[self.number].limit
 
     @limit.setter
@@ -153,15 +166,18 @@ cdef class SegmentView:
     @property
     def attributes(self):
         """Bits 40-55 of the descriptor without the limit (SDM 3:3.4.5)."""
+        self.core.check_idle()
         return self.core.cpu.seg[self.number].attributes
 
     def set(self, selector, base, limit, attributes):
         """Load visible and hidden parts without looking at a descriptor table."""
         self.core.check_idle()
         cdef Segment* s = &self.core.cpu.seg[self.number]
+        cdef u32 new_base = word(base)
+        cdef u32 new_limit = word(limit)
         s.selector = selector
-        s.base = word(base)
-        s.limit = word(limit)
+        s.base = new_base
+        s.limit = new_limit
         s.attributes = attributes
         if self.number == CS:
             self.core.cpu.cpl = selector & 3
@@ -181,7 +197,7 @@ cdef class Registers:
     cdef Core core
     cdef readonly SegmentView es, cs, ss, ds, fs, gs
 
-    def __cinit__(self, Core core):
+    def __cinit__(self, Core core not None):
         self.core = core
         self.es, self.cs, self.ss, self.ds, self.fs, self.gs = (
             SegmentView(core, number) for number in range(6))
@@ -191,6 +207,7 @@ cdef class Registers:
 
     def registers(self):
         """All of them as a dict, for comparing and printing."""
+        self.core.check_idle()
         values = {name: self.core.cpu.gpr[i].d for i, name in enumerate(REGISTER_NAMES)}
         for name in ("eip", "eflags", "cr0", "cr2", "cr3", "cr4", "cpl"):
             values[name] = getattr(self, name)
@@ -200,6 +217,7 @@ cdef class Registers:
 
     @property
     def eip(self):
+        self.core.check_idle()
         return self.core.cpu.eip
 
     @eip.setter
@@ -210,25 +228,31 @@ cdef class Registers:
 
     @property
     def eflags(self):
+        self.core.check_idle()
         return get_eflags(self.core.cpu)
 
     @eflags.setter
     def eflags(self, value):
         self.core.check_idle()
+        if word(value) & VM:
+            raise ArgumentError(f"eflags={value:#x}: virtual-8086 mode is not there yet")
         set_eflags(self.core.cpu, word(value), WRITABLE_FLAGS)
 
     @property
     def cpl(self):
         """Current privilege level, 0-3."""
+        self.core.check_idle()
         return self.core.cpu.cpl
 
     @property
     def halted(self):
+        self.core.check_idle()
         return bool(self.core.cpu.halted)
 
     # One property per register: Cython has no way to make them in a loop.
     @property
     def eax(self):
+        self.core.check_idle()
         return self.core.cpu.gpr[EAX].d
 
     @eax.setter
@@ -238,6 +262,7 @@ cdef class Registers:
 
     @property
     def ecx(self):
+        self.core.check_idle()
         return self.core.cpu.gpr[ECX].d
 
     @ecx.setter
@@ -247,6 +272,7 @@ cdef class Registers:
 
     @property
     def edx(self):
+        self.core.check_idle()
         return self.core.cpu.gpr[EDX].d
 
     @edx.setter
@@ -256,6 +282,7 @@ cdef class Registers:
 
     @property
     def ebx(self):
+        self.core.check_idle()
         return self.core.cpu.gpr[EBX].d
 
     @ebx.setter
@@ -265,6 +292,7 @@ cdef class Registers:
 
     @property
     def esp(self):
+        self.core.check_idle()
         return self.core.cpu.gpr[ESP].d
 
     @esp.setter
@@ -274,6 +302,7 @@ cdef class Registers:
 
     @property
     def ebp(self):
+        self.core.check_idle()
         return self.core.cpu.gpr[EBP].d
 
     @ebp.setter
@@ -283,6 +312,7 @@ cdef class Registers:
 
     @property
     def esi(self):
+        self.core.check_idle()
         return self.core.cpu.gpr[ESI].d
 
     @esi.setter
@@ -292,6 +322,7 @@ cdef class Registers:
 
     @property
     def edi(self):
+        self.core.check_idle()
         return self.core.cpu.gpr[EDI].d
 
     @edi.setter
@@ -301,17 +332,21 @@ cdef class Registers:
 
     @property
     def cr0(self):
+        self.core.check_idle()
         return self.core.cpu.cr0
 
     @cr0.setter
     def cr0(self, value):
         self.core.check_idle()
+        if not word(value) & CR0_PE:
+            raise ArgumentError(f"cr0={value:#x}: the core runs protected mode only, PE (bit 0) has to be set")
         self.core.cpu.cr0 = word(value) | CR0_ET
         flush_tlb(self.core.cpu)
         segments_set(self.core.cpu)
 
     @property
     def cr2(self):
+        self.core.check_idle()
         return self.core.cpu.cr2
 
     @cr2.setter
@@ -321,6 +356,7 @@ cdef class Registers:
 
     @property
     def cr3(self):
+        self.core.check_idle()
         return self.core.cpu.cr3
 
     @cr3.setter
@@ -331,6 +367,7 @@ cdef class Registers:
 
     @property
     def cr4(self):
+        self.core.check_idle()
         return self.core.cpu.cr4
 
     @cr4.setter
@@ -342,22 +379,24 @@ cdef class Registers:
     @property
     def gdtr(self):
         """(linear base, limit)"""
+        self.core.check_idle()
         return self.core.cpu.gdt_base, self.core.cpu.gdt_limit
 
     @gdtr.setter
     def gdtr(self, value):
         self.core.check_idle()
-        self.core.cpu.gdt_base, self.core.cpu.gdt_limit = value
+        self.core.cpu.gdt_base, self.core.cpu.gdt_limit = table(value)
 
     @property
     def idtr(self):
         """(linear base, limit)"""
+        self.core.check_idle()
         return self.core.cpu.idt_base, self.core.cpu.idt_limit
 
     @idtr.setter
     def idtr(self, value):
         self.core.check_idle()
-        self.core.cpu.idt_base, self.core.cpu.idt_limit = value
+        self.core.cpu.idt_base, self.core.cpu.idt_limit = table(value)
 
 
 cdef class Counters:
@@ -365,35 +404,41 @@ cdef class Counters:
 
     cdef Core core
 
-    def __cinit__(self, Core core):
+    def __cinit__(self, Core core not None):
         self.core = core
 
     @property
     def instructions(self):
         """Instructions retired; a REP retires once."""
+        self.core.check_idle()
         return self.core.cpu.instructions
 
     @property
     def cycles(self):
         """Modelled processor cycles."""
+        self.core.check_idle()
         return self.core.cpu.cycles
 
     @property
     def iterations(self):
         """Iterations of REP instructions."""
+        self.core.check_idle()
         return self.core.cpu.iterations
 
     @property
     def exits(self):
         """Device accesses and intercepted interrupts that Python served."""
+        self.core.check_idle()
         return self.core.cpu.exits
 
     @property
     def faults(self):
+        self.core.check_idle()
         return self.core.cpu.faults
 
     @property
     def interrupts(self):
+        self.core.check_idle()
         return self.core.cpu.interrupts
 
     def as_dict(self):

@@ -124,17 +124,24 @@ cdef void run_one(CPU* cpu) noexcept nogil:
 
 cdef bint attend(CPU* cpu) noexcept nogil:
     """Interrupts, HLT and single steps at a boundary. True: a new slice is due."""
-    if cpu.replays == 0:
-        if cpu.irq and cpu.eflags & EFLAGS_IF and units_now(cpu) != cpu.shadow_unit:
+    if cpu.delivering or (cpu.replays == 0 and cpu.irq and cpu.eflags & EFLAGS_IF
+                          and units_now(cpu) != cpu.shadow_unit):
+        cpu.delivering = not deliver_external(cpu, cpu.irq_vector) and cpu.exit == EXIT_IO
+        if not cpu.delivering:
+            cpu.replays = 0
+            cpu.replayed = 0
+            cpu.irq = False
             cpu.halted = False
             cpu.interrupts += 1
-            if deliver_external(cpu, cpu.irq_vector):
-                cpu.irq = False
-            return True         # the handler's first instruction may be the one to stop before
+        return True             # the handler's first instruction may be the one to stop before
+    if cpu.replays == 0:
         if cpu.halted:
             end_slice(cpu)
             if cpu.eflags & EFLAGS_IF and cpu.deadline != NEVER:
                 cpu.cycles = cpu.deadline       # nothing happens until the next device event
+                cpu.units += 1                  # waiting uses up budget too
+                cpu.surplus += 1
+                cpu.slice_end = cpu.units
                 cpu.exit = EXIT_POLL
             else:
                 cpu.exit = EXIT_HALT

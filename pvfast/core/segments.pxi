@@ -175,6 +175,10 @@ cdef void update_mode(CPU* cpu) noexcept nogil:
     else:
         cpu.mem = cpu.ram
     cpu.mode = mode
+    if cpu.code_base != <u32>cpu.seg[CS].base or cpu.code_limit != cpu.seg[CS].limit:
+        cpu.code_base = <u32>cpu.seg[CS].base
+        cpu.code_limit = cpu.seg[CS].limit
+        cpu.generation += 1     # links and inline caches hold EIPs
 
 
 cdef void segments_set(CPU* cpu) noexcept nogil:

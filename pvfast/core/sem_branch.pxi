@@ -81,8 +81,8 @@ cdef void raw_call(CPU* cpu, Uop* op, char* mem) noexcept nogil:
 
 cdef void leave_branch(CPU* cpu, Uop* op, char* mem, Uop* next) noexcept nogil:
     """End of a checked branch whose store may have changed its own block or its target."""
-    if cpu.exit != EXIT_NONE:
-        raise_fault(cpu, op)
+    if block_of(op).stale:
+        cpu.eip = (op + 2).imm  # of the stub, which must not be linked: the block is about to be decoded again
         return
     enter(cpu, next, mem)
 

@@ -183,7 +183,7 @@ cdef inline void multiply(CPU* cpu, Uop* op, char* mem, const u32 size, const bi
         cpu.gpr[EDX].q = <u32>(wide >> 32)
     set_result_overflow[u32](cpu, <u32>wide, overflow)
     cpu.fl_carry = overflow
-    next_uop(cpu, op, mem)
+    finish(cpu, op, mem)
 
 
 cdef inline void divide(CPU* cpu, Uop* op, char* mem, const u32 size, const bint signed_,
@@ -237,7 +237,7 @@ cdef inline void divide(CPU* cpu, Uop* op, char* mem, const u32 size, const bint
     else:
         cpu.gpr[EAX].q = <u32>dividend
         cpu.gpr[EDX].q = <u32>n
-    next_uop(cpu, op, mem)
+    finish(cpu, op, mem)
 
 
 cdef inline i64 truncated_quotient(i64 n, i64 d) noexcept nogil:
@@ -364,4 +364,4 @@ cdef void raw_xlat(CPU* cpu, Uop* op, char* mem) noexcept nogil:
         raise_fault(cpu, op)
         return
     cpu.gpr[EAX].b[0] = <u8>value
-    next_uop(cpu, op, mem)
+    finish(cpu, op, mem)

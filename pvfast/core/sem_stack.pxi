@@ -168,7 +168,7 @@ cdef void raw_leave(CPU* cpu, Uop* op, char* mem) noexcept nogil:
         return
     set_sp(cpu, frame + 4)
     cpu.gpr[EBP].q = value
-    next_uop(cpu, op, mem)
+    finish(cpu, op, mem)
 
 
 cdef void raw_enter(CPU* cpu, Uop* op, char* mem) noexcept nogil:
@@ -232,4 +232,4 @@ cdef void raw_popa(CPU* cpu, Uop* op, char* mem) noexcept nogil:
         if i != 3:      # the stored ESP is skipped
             cpu.gpr[7 - i].q = values[i]
     set_sp(cpu, sp + 32)
-    next_uop(cpu, op, mem)
+    finish(cpu, op, mem)

@@ -201,7 +201,8 @@ cdef struct Block:          # 64 bytes, the cost last
     u8 stale
     u8 instructions
     u16 unused
-    u64 unused_too
+    u32 code_limit          # CS.limit that decoding assumed
+    u32 unused_too
     u64 cost
 
 # Mode: what decoding assumed. A block is only ever run in the mode it was decoded for.
@@ -218,6 +219,7 @@ cdef enum:
     LINE_SHIFT = 6          # written code is tracked in lines of 64 bytes
     LINE_MAP_BYTES = 0x4000000      # 4 GiB >> LINE_SHIFT
     MAX_BLOCK_BYTES = 192
+    MAX_BLOCK_LINES = 4     # behind its first, that a block reaches: (63 + 191 + 15 - 1) >> LINE_SHIFT
     MAX_BLOCK_UOPS = 48
     MAX_STORE_BYTES = 16    # lines are marked this much before the code too, so a store checks its first line only
     HASH_ENTRIES = 16384
@@ -363,6 +365,7 @@ cdef struct CPU:
     # I/O exits
     Io io
     Io replay[IO_REPLAYS]
+    bint delivering         # an external interrupt, whose stack belongs to a device
     u32 replays             # filled by the host
     u32 replayed            # used by the instruction so far
     # memory map
@@ -373,6 +376,8 @@ cdef struct CPU:
     TlbEntry tlb[2][TLB_ENTRIES]        # [0] supervisor, [1] user
     FetchEntry fetch[2][TLB_ENTRIES]
     JumpCacheEntry jump_cache[JUMP_CACHE]
+    u32 code_base           # CS as of the current mapping generation: EIPs in links mean linear addresses
+    u32 code_limit
     Block* hash[HASH_ENTRIES]
     Block* lines[LINE_LISTS]
     Block* linears[LINE_LISTS]

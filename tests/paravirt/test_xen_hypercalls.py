@@ -84,7 +84,7 @@ def test_bad_arguments(domain: Domain, number: int, arguments: tuple[int, ...], 
 
 
 def test_arguments_in_device_memory_are_faults(domain: Domain) -> None:
-    domain.machine.map_mmio(0xE0000000, 0x1000, object())
+    domain.machine.map_mmio(0xE0000000, 0x1000, None)
     table = domain.word("init_mm_pgd")
     entry = table + (0xC0000000 >> 20)
     page_table = (domain.read(entry) & ~0xFFF) + 0xC0000000
