@@ -54,7 +54,7 @@ def test_version() -> None:
 @pytest.mark.parametrize("arguments", [
     ("walk",), ("run", "--colour"), ("run", "--operation", "popf"), ("run", "--hypervisor", "bochs"), ("sites",),
     ("sites", "vmlinux", "--json", "--csv"), ("patch", "vmlinux", "--hypervisor", "xen"),
-    ("run", "--image", "vmlinux", "--hypervisor", "xen"),
+    ("run", "--image", "vmlinux", "--hypervisor", "xen"), ("run", "--processor", "i4004"),
 ])
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     result = call(*arguments)
@@ -72,6 +72,35 @@ def test_broken_files(arguments: tuple[str, ...], tmp_path: Path) -> None:
         assert result.stdout == ""
         assert result.stderr.startswith("pvfast: error: ")
         assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [("sites",), ("patch",), ("run", "--image")])
+def test_what_is_no_file(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert call(*arguments, "").stderr == "pvfast: error: cannot read the image '': an empty name names no file\n"
+    for bad in (tmp_path / "fifo", tmp_path, "/dev/zero"):
+        result = call(*arguments, bad)
+        assert result.exit_code == 1
+        assert "not a regular file" in result.stderr
+
+
+def test_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("pvfast.images.load_kernel", fail)
+    result = call("sites", "vmlinux")
+    assert (result.exit_code, result.stderr) == (3, "pvfast: error: out of memory\n")
+
+
+@pytest.mark.parametrize("arguments", [
+    ("--help",), ("isa",), ("isa", "add"), ("isa", "--help"), ("run", "--operation", "iret", "--no-host-time")])
+def test_a_full_disk(arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-m", "pvfast", *arguments], stdout=full, stderr=subprocess.PIPE,
+                              timeout=60, check=False)
+    assert done.stderr == b"pvfast: error: cannot write: No space left on device\n"
+    assert done.returncode == 1
 
 
 def test_run_prints_figures_and_sites() -> None:
@@ -113,6 +142,27 @@ def test_run_image(image: Path) -> None:
         "kernel", {"instructions": 2, "cycles": 5}, {"instructions": 1, "cycles": 1})
 
 
+def test_run_with_another_processor(image: Path) -> None:
+    arguments = ("run", "--processor", "pentium4", "--no-host-time", "--json", "--operation")
+    assert json.loads(call(*arguments, "iret", "--hypervisor", "native").output)["processor"] == "pentium4"
+    assert json.loads(call(*arguments, "lock.kick", "--image", image).output)["processor"] == "pentium4"
+
+
+def test_run_image_knows_its_operations(image: Path) -> None:
+    result = call("run", "--image", image, "--operation", "foo")
+    assert result.exit_code == 2
+    assert "'foo' is not one of lock.kick, lock.queued_spin_unlock" in result.stderr
+
+
+def test_run_image_of_64_bits(tmp_path: Path) -> None:
+    path = tmp_path / "true"
+    path.write_bytes(Kernel(bits=64, sites=((0, 4, 6),)).elf())
+    for more in ((), ("--operation", "foo")):
+        result = call("run", "--image", path, *more)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("pvfast: error: this is a 64-bit ELF file: ")
+
+
 def test_run_image_that_cannot_be_measured(tmp_path: Path) -> None:
     path = tmp_path / "vmlinux"
     path.write_bytes(Kernel(sites=((0, 4, 6),), pointers=(0xC1001800,) * 13).elf())
@@ -149,6 +199,15 @@ def test_patch_with_undecided_sites(tmp_path: Path) -> None:
     assert result.stderr.startswith("pvfast: 1 of 1 sites are undecided, the first because ")
 
 
+def test_patch_of_a_patched_image_is_done(image: Path, tmp_path: Path) -> None:
+    output = tmp_path / "patched"
+    assert call("patch", image, "-o", output).exit_code == 0
+    result = call("patch", output)
+    assert result.exit_code == 0
+    assert "2 of 2 sites are undecided" in result.stderr
+    assert "was patched already" in result.stderr
+
+
 def test_patch_to_where_nothing_can_be_written(image: Path, tmp_path: Path) -> None:
     result = call("patch", image, "-o", tmp_path / "no" / "where")
     assert result.exit_code == 1
@@ -182,6 +241,14 @@ def test_isa() -> None:
     missing = call("isa", "frob")
     assert missing.exit_code == 1
     assert missing.stderr == "pvfast: error: no instruction 'frob': `pvfast isa` lists them all\n"
+
+
+@pytest.mark.parametrize("typed, meant", [
+    ("JE", "JZ"), ("setnae", "SETB"), ("cmovg", "CMOVNLE"), ("loope", "LOOPZ"), ("movl", "MOV"), ("popfl", "POPF"),
+    ("incc", "INC, IN")])
+def test_isa_suggests_names(typed: str, meant: str) -> None:
+    assert call("isa", typed).stderr == (
+        f"pvfast: error: no instruction {typed!r}: did you mean {meant}? `pvfast isa` lists them all\n")
 
 
 def test_python_m_pvfast_and_a_closed_pipe() -> None:

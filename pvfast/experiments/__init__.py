@@ -5,7 +5,7 @@ Read ``workloads.py`` (what), ``runs.py`` (how one machine is measured) and ``ma
 formats or prints: that is ``pvfast/report``.
 """
 
-from pvfast.experiments.kernel_runs import KernelRow, KernelRun, run_kernel
+from pvfast.experiments.kernel_runs import KernelRow, KernelRun, kernel_operation_names, run_kernel
 from pvfast.experiments.matrix import HYPERVISORS, HostTime, Matrix, Row, SiteCode, operation_names, run_matrix
 from pvfast.experiments.runs import GuestRun, boot
 from pvfast.experiments.workloads import FORMS, Counts, Setting, overhead_percent, settings
@@ -23,6 +23,7 @@ __all__ = [
     "Setting",
     "SiteCode",
     "boot",
+    "kernel_operation_names",
     "operation_names",
     "overhead_percent",
     "run_kernel",

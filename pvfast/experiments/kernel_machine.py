@@ -61,8 +61,8 @@ def lay_out(image: KernelImage) -> KernelMemory:
         The kernel is not for 32 bits, or its segments do not lie as a Linux kernel's do.
     """
     if image.bits != 32:
-        raise ImageError(f"this is a {image.bits}-bit kernel: pvfast runs the sites of 32-bit ones; `pvfast "
-                         "sites` and `pvfast patch` read both")
+        raise ImageError(f"this is a {image.bits}-bit ELF file: pvfast runs the sites of 32-bit kernels; "
+                         "`pvfast sites` and `pvfast patch` read both")
     offsets = {segment.linear - segment.physical for segment in image.segments if segment.memory_size}
     end = max(segment.physical + segment.memory_size for segment in image.segments)
     if len(offsets) != 1 or end > _MAX_PHYSICAL:

@@ -18,9 +18,10 @@ from pvfast.experiments import kernel_machine
 from pvfast.experiments.kernel_states import FEATURES, STATES, UNKNOWN, Scratch, State
 from pvfast.experiments.matrix import Progress
 from pvfast.experiments.workloads import Counts, overhead_percent
-from pvfast.images import KernelImage, load_kernel
+from pvfast.images import KernelImage, SiteRecord, load_kernel, read_sites
 from pvfast.machine import Machine
 from pvfast.paravirt.linux import PatchedSite, boot_patch, show_code
+from pvfast.paravirt.linux.naming import operation_name
 from pvfast.processor import load_model
 
 _MAX_INSTRUCTIONS = 100_000
@@ -115,6 +116,23 @@ class KernelRun:
                 "rows": [row.as_dict() for row in self.rows]}
 
 
+def kernel_operation_names(image: KernelImage) -> tuple[str, ...]:
+    """What `run_kernel` knows of a kernel, sorted.
+
+    Raises
+    ------
+    ImageError
+        The image is damaged or not supported.
+    """
+    kernel_machine.lay_out(image)       # refuses what cannot be run
+    names = {_name(operation_name(image, site.type), site) for site in read_sites(image)}
+    return tuple(sorted(names))
+
+
+def _name(operation: str | None, site: SiteRecord) -> str:
+    return operation or f"type {site.type}"
+
+
 def run_kernel(
     image: KernelImage | str | os.PathLike[str],
     operations: Iterable[str] = (),
@@ -158,7 +176,7 @@ def run_kernel(
     kernel_machine.lay_out(kernel)      # refuses what cannot be run before anything is
     by_operation: dict[str, list[PatchedSite]] = {}
     for site in boot_patch(kernel).sites:
-        by_operation.setdefault(site.operation or f"type {site.record.type}", []).append(site)
+        by_operation.setdefault(_name(site.operation, site.record), []).append(site)
     wanted = set(operations) or set(by_operation)
     if unknown := sorted(wanted - by_operation.keys()):
         raise PvfastError(f"the kernel has no operation {unknown[0]!r}: choose from "

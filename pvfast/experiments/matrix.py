@@ -268,7 +268,8 @@ def _measure(setting: Setting, loop: Benchmark, runs: list[GuestRun]) -> Row:
     if missing := runs[0].missing(loop):
         return replace(row, note=missing)
     indirect, direct, patched = (run.per_operation(loop.name) for run in runs)
-    return replace(row, indirect=indirect, direct=direct, patched=patched, note=_kept(sites))
+    return replace(row, indirect=indirect, direct=direct, patched=patched,
+                   note=_kept(sites) or _jumps(sites, gained=patched != direct))
 
 
 def _kept(sites: tuple[SiteCode, ...]) -> str:
@@ -279,6 +280,14 @@ def _kept(sites: tuple[SiteCode, ...]) -> str:
     which = "" if len(kept) == len(sites) else f"{', '.join(kept)} "
     return (f"{which}stays an indirect call: no inline form fits, and a bare call may destroy registers that the "
             "site keeps")
+
+
+def _jumps(sites: tuple[SiteCode, ...], *, gained: bool) -> str:
+    """A note on a site that does the same as its direct form."""
+    if gained or not sites or not all(site.after_text.startswith("jmp ") for site in sites):
+        return ""
+    return ("gains nothing over the direct form: patched, it becomes a jmp to the hypervisor's code, which makes the "
+            "hypercall; there is no inline form")
 
 
 def _sites(loop: Benchmark, runs: list[GuestRun]) -> tuple[SiteCode, ...]:

@@ -7,11 +7,11 @@ and never a wrong slice. Next: ``parainstructions.py`` and ``altinstructions.py`
 import io
 import os
 import re
+import stat
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 from elftools.elf.elffile import ELFFile
@@ -22,6 +22,9 @@ from pvfast.images.bzimage import extract_vmlinux, is_bzimage
 _MACHINES = {"EM_386": 32, "EM_X86_64": 64}
 _HEADER_BYTES = {32: (52, 32, 40), 64: (64, 56, 64)}  # ELF header, program header, section header
 _BANNER = re.compile(rb"Linux version (\d{1,3})\.(\d{1,4})[^\0\n]{0,400}")
+#: No kernel is larger; a file may be as large as it likes, or have no end.
+_MAX_FILE_BYTES = 1 << 30
+_CHUNK_BYTES = 1 << 22
 #: A note is a few words; what is longer is no note.
 _MAX_NOTE_BYTES = 1 << 16
 #: XEN_ELFNOTE_PHYS32_ENTRY: where PVH enters, a physical address.
@@ -232,13 +235,7 @@ def load_kernel(source: str | os.PathLike[str] | bytes) -> KernelImage:
     ...
     pvfast.errors.ImageError: neither an ELF kernel nor a bzImage: it starts with 4d5a
     """
-    if isinstance(source, bytes):
-        data = source
-    else:
-        try:
-            data = Path(source).read_bytes()
-        except OSError as error:
-            raise ImageError(f"cannot read the image {os.fspath(source)!r}: {error.strerror}") from error
+    data = source if isinstance(source, bytes) else _read_file(os.fspath(source))
     if is_bzimage(data):
         data = extract_vmlinux(data)
     if not data.startswith(b"\x7fELF"):
@@ -249,6 +246,26 @@ def load_kernel(source: str | os.PathLike[str] | bytes) -> KernelImage:
         raise
     except Exception as error:  # pyelftools lets construct's and the standard library's errors through
         raise ImageError(f"the ELF kernel is damaged: {type(error).__name__}: {error}") from error
+
+
+def _read_file(path: str) -> bytes:
+    """A regular file's bytes; anything else may block, have no end or change when it is read."""
+    if not path:
+        raise ImageError("cannot read the image '': an empty name names no file")
+    held = bytearray()
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ImageError(f"cannot read the image {path!r}: it is a directory, a device or a FIFO, not a regular "
+                             "file")
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size      # 0 where the system makes the file up
+            while max(size, len(held)) <= _MAX_FILE_BYTES and (chunk := file.read(_CHUNK_BYTES)):
+                held += chunk
+    except (OSError, ValueError) as error:      # ValueError: a name with NUL in it
+        raise ImageError(f"cannot read the image {path!r}: {getattr(error, 'strerror', None) or error}") from error
+    if max(size, len(held)) > _MAX_FILE_BYTES:
+        raise ImageError(f"{path!r} is larger than {_MAX_FILE_BYTES >> 30} GiB, which no kernel is")
+    return bytes(held)
 
 
 def _open_elf(data: bytes) -> KernelImage:

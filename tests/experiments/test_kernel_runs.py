@@ -123,7 +123,7 @@ def test_operations_can_be_chosen() -> None:
 
 
 def test_64_bit_kernels_are_refused() -> None:
-    with pytest.raises(ImageError, match="64-bit kernel"):
+    with pytest.raises(ImageError, match="a 64-bit ELF file"):
         run_kernel(load_kernel(Kernel(bits=64, sites=((0, 0, 6),), pointers=(0,)).elf()))
 
 

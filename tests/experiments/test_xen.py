@@ -36,6 +36,13 @@ def test_the_three_bodies_of_irq_disable(xen: Matrix, body: str) -> None:
         assert row.note.startswith("stays an indirect call")
 
 
+def test_iret_becomes_a_jump_and_says_that_it_gains_nothing(xen: Matrix) -> None:
+    row = xen.row("xen", "iret")
+    assert row.patched == row.direct
+    assert row.note.startswith("gains nothing over the direct form: patched, it becomes a jmp")
+    assert [other.operation for other in xen.measured if other.note == row.note] == ["iret"]
+
+
 def test_the_kernel_itself_uses_the_per_cpu_pointer_and_inlines(xen: Matrix) -> None:
     row = xen.row("xen", "irq_disable")
     assert row.indirect == xen.row("xen", "irq_disable", "per_cpu").indirect

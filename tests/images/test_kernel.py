@@ -1,5 +1,6 @@
 """KernelImage: reading by linear address, notes, versions, and files that are broken."""
 
+import os
 import random
 import struct
 from pathlib import Path
@@ -73,6 +74,33 @@ def test_files(tmp_path: Path) -> None:
     for missing in (tmp_path / "none", tmp_path):
         with pytest.raises(ImageError, match="cannot read"):
             load_kernel(missing)
+
+
+def test_what_is_no_regular_file_is_never_read(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)     # nobody writes to it: reading would wait for ever
+    for bad in (fifo, tmp_path, Path("/dev/zero")):
+        with pytest.raises(ImageError, match="not a regular file"):
+            load_kernel(bad)
+    for name, message in (("", "an empty name"), ("nul\0", "cannot read the image")):
+        with pytest.raises(ImageError, match=message):
+            load_kernel(name)
+
+
+def test_huge_files_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sparse = tmp_path / "sparse"
+    sparse.touch()
+    os.truncate(sparse, (1 << 30) + 1)
+    with pytest.raises(ImageError, match="is larger than 1 GiB, which no kernel is"):
+        load_kernel(sparse)
+    path = tmp_path / "vmlinux"
+    path.write_bytes(Kernel().elf())
+    with monkeypatch.context() as context:      # a file without an end says that it has no bytes
+        context.setattr(os, "fstat", lambda _: os.stat_result((0,) * 10))
+        assert load_kernel(path).version == (6, 1)
+        context.setattr("pvfast.images.kernel._MAX_FILE_BYTES", 100)
+        with pytest.raises(ImageError, match="is larger than"):
+            load_kernel(path)
 
 
 @pytest.mark.parametrize("data, message", [

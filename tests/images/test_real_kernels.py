@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pvfast.images import KernelImage, load_kernel
-from pvfast.paravirt.linux import boot_patch, list_sites, patch_csv, summarize, write_patched
+from pvfast.paravirt.linux import PATCHED_ALREADY, boot_patch, list_sites, patch_csv, summarize, write_patched
 
 GOLDEN = Path(__file__).parent.parent / "data" / "deb-6.1.0-50-686.native.csv"
 #: Bytes that native operations of 6.1 amd64 become; every other site is a call or a NOP.
@@ -84,8 +84,9 @@ def test_a_damaged_length_is_noticed(kernels: Path, flavour: str) -> None:
     assert len(damaged) == len(lengths)
 
 
-def test_patched_file_reads_back(kernels: Path, tmp_path: Path) -> None:
-    image = find(kernels, "686")
+@pytest.mark.parametrize("flavour", ["686", "amd64"])
+def test_patched_file_reads_back(kernels: Path, tmp_path: Path, flavour: str) -> None:
+    image = find(kernels, flavour)
     patch = boot_patch(image)
     write_patched(image, patch, tmp_path / "vmlinux")
     assert [path.name for path in tmp_path.iterdir()] == ["vmlinux"]
@@ -94,5 +95,6 @@ def test_patched_file_reads_back(kernels: Path, tmp_path: Path) -> None:
     for site in patch.sites:
         assert again.read(site.record.address, site.record.length) == site.after
     for before, after in zip(patch.sites, boot_patch(again).sites, strict=True):
+        assert after.reason in ("", PATCHED_ALREADY)
         assert after.after in (before.after, None)
         assert bool(after.reason) == (after.after is None)

@@ -4,7 +4,14 @@ An image (``pvfast.images``) goes in, rows and bytes come out. ``naming.py`` (ty
 ``operations_6_1.py``), ``boot_patch.py`` (what the kernel does to itself), ``listing.py`` (rows for people and files).
 """
 
-from pvfast.paravirt.linux.boot_patch import BARE_HARDWARE, BootPatch, CpuFeatures, PatchedSite, boot_patch
+from pvfast.paravirt.linux.boot_patch import (
+    BARE_HARDWARE,
+    PATCHED_ALREADY,
+    BootPatch,
+    CpuFeatures,
+    PatchedSite,
+    boot_patch,
+)
 from pvfast.paravirt.linux.listing import (
     OperationSummary,
     SiteRow,
@@ -17,6 +24,7 @@ from pvfast.paravirt.linux.listing import (
 
 __all__ = [
     "BARE_HARDWARE",
+    "PATCHED_ALREADY",
     "BootPatch",
     "CpuFeatures",
     "OperationSummary",
