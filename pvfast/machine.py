@@ -66,7 +66,7 @@ class Machine(Engine):
         self.hypervisor = hypervisor
         if hypervisor is not None:
             if not hasattr(hypervisor, "attach"):
-                raise ArgumentError(f"hypervisor={hypervisor!r}: make one with pvfast.paravirt.hypervisors.hypervisor()")
+                raise ArgumentError(f"hypervisor={hypervisor!r}: pass pvfast.paravirt.hypervisors.hypervisor(name)")
             hypervisor.attach(self)
 
     @property
