@@ -76,15 +76,7 @@ cdef void raw_call(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     if not checked_push(cpu, 4, op.imm):
         raise_fault(cpu, op)
         return
-    leave_branch(cpu, op, mem, (<Link*>(op + 1)).taken)
-
-
-cdef void leave_branch(CPU* cpu, Uop* op, char* mem, Uop* next) noexcept nogil:
-    """End of a checked branch whose store may have changed its own block or its target."""
-    if block_of(op).stale:
-        cpu.eip = (op + 2).imm  # of the stub, which must not be linked: the block is about to be decoded again
-        return
-    enter(cpu, next, mem)
+    enter(cpu, (<Link*>(op + 1)).taken, mem)
 
 
 cdef inline void call_memory(CPU* cpu, Uop* op, char* mem, const u32 variant) noexcept nogil:
@@ -107,14 +99,6 @@ cdef void raw_call_rm_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
         raise_fault(cpu, op)
         return
     indirect(cpu, op, mem, target, GENERAL)
-
-
-cdef inline void call_register(CPU* cpu, Uop* op, char* mem, const u32 variant) noexcept nogil:
-    cdef u32 target = cpu.gpr[op.base].d
-    if rare(not push32(cpu, mem, op.imm, variant)):
-        raw_call_rm_r(cpu, op, mem)
-        return
-    indirect(cpu, op, mem, target, variant)
 
 
 cdef void raw_call_rm_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:

@@ -9,6 +9,8 @@ import importlib
 from dataclasses import dataclass
 
 from pvfast.errors import PvfastError
+from pvfast.processor.costs import COST_CLASSES
+from pvfast.processor.cpuid import leaves
 
 MODELS = ("generic", "pentium4")
 
@@ -34,4 +36,5 @@ def load_model(name: str) -> Model:
     if name not in MODELS:
         raise PvfastError(f"no processor model {name!r}; there are: {', '.join(MODELS)}")
     data = importlib.import_module(f"pvfast.processor.{name}")
-    return Model(name, data.COSTS, data.CPUID)
+    costs = tuple(data.CYCLES[cost_class][0] for cost_class in COST_CLASSES)
+    return Model(name, costs, leaves(data.VENDOR, data.SIGNATURE))

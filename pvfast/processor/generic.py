@@ -5,9 +5,6 @@ Enters: published measurements. Leaves: `CYCLES`, a (cycles, source) pair per co
 "IL-CO" is InstLatx64's dump of a Conroe (Core 2, 2.94 GHz), reciprocal throughputs rounded up to whole cycles.
 Every number that no source carries says `assumed`. Integers on purpose: counts are equal on every machine.
 """
-from pvfast.processor.costs import COST_CLASSES
-
-NAME = "generic"
 
 CYCLES: dict[str, tuple[int, str]] = {
     "nop": (1, "IL-CO 0.33, rounded up"),
@@ -65,17 +62,5 @@ CYCLES: dict[str, tuple[int, str]] = {
     "hypercall": (100, "assumed: saving and restoring registers, the dispatch, a look for pending events"),
 }
 
-COSTS = tuple(CYCLES[name][0] for name in COST_CLASSES)
-"""Cycles in the order of COST_CLASSES."""
-
-# CPUID (SDM 2, CPUID): family 6, and the features the core executes.
-_FEATURE_BITS = {"PSE": 3, "TSC": 4, "MSR": 5, "CX8": 8, "SEP": 11, "PGE": 13, "CMOV": 15}
-FEATURES = sum(1 << bit for bit in _FEATURE_BITS.values())
-"""CPUID.1:EDX."""
-_VENDOR = b"pvfast  core"
-
-CPUID: tuple[tuple[int, int, int, int], ...] = (
-    (1, *(int.from_bytes(_VENDOR[i:i + 4], "little") for i in (0, 8, 4))),
-    (0x00000633, 0, 0, FEATURES),       # SEP is valid from model 3, stepping 3 on
-)
-"""Leaves 0 and 1 as (eax, ebx, ecx, edx)."""
+VENDOR = b"pvfast  core"
+SIGNATURE = 0x633       # family 6, model 3, stepping 3: from there on the SEP bit is valid

@@ -1,15 +1,11 @@
 """The Pentium 4 of the talk (Northwood, 3 GHz class): costs that sources support, and what is assumed between them.
 
-Enters: published measurements. Leaves: `CYCLES`, a (cycles, source) pair per cost class. Next: cpuid in this file.
+Enters: published measurements. Leaves: `CYCLES`, a (cycles, source) pair per cost class. Next: cpuid.py.
 
 "IL-NW" is InstLatx64's dump of a Northwood at 2.84 GHz, reciprocal throughput in user mode, rounded to whole cycles and
 at least 1. "TN" is an unnamed author's measurement on a 2.8 GHz part (second-hand). No branch or TLB events yet: calls
 and branches count as predicted. The model claims to be no processor.
 """
-from pvfast.processor.costs import COST_CLASSES
-from pvfast.processor.generic import FEATURES
-
-NAME = "pentium4"
 
 CYCLES: dict[str, tuple[int, str]] = {
     "nop": (1, "IL-NW 0.35, rounded up"),
@@ -67,13 +63,5 @@ CYCLES: dict[str, tuple[int, str]] = {
     "hypercall": (100, "assumed: entry code"),
 }
 
-COSTS = tuple(CYCLES[name][0] for name in COST_CLASSES)
-"""Cycles in the order of COST_CLASSES."""
-
-_VENDOR = b"GenuineIntel"
-
-CPUID: tuple[tuple[int, int, int, int], ...] = (
-    (1, *(int.from_bytes(_VENDOR[i:i + 4], "little") for i in (0, 8, 4))),
-    (0x00000F29, 0, 0, FEATURES),
-)
-"""Leaves 0 and 1 as (eax, ebx, ecx, edx): family 15, model 2, stepping 9; the features that the core executes."""
+VENDOR = b"GenuineIntel"
+SIGNATURE = 0xF29       # family 15, model 2, stepping 9
