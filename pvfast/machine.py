@@ -63,6 +63,7 @@ class Machine(Engine):
         self.processor = load_model(processor)
         self._set_costs(self.processor.costs)
         self._set_cpuid(self.processor.cpuid)
+        self._set_features(self.processor.features)
         self.hypervisor = hypervisor
         if hypervisor is not None:
             if not hasattr(hypervisor, "attach"):

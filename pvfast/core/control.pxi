@@ -6,13 +6,6 @@
 cdef enum:
     CR4_OSFXSR = 0x200
     CR4_OSXMMEXCPT = 0x400
-    CPUID_DE = 0x4          # CPUID.1:EDX (SDM 2, CPUID, table 3-11)
-    CPUID_PSE = 0x8
-    CPUID_TSC = 0x10
-    CPUID_MCE = 0x80
-    CPUID_PGE = 0x2000
-    CPUID_FXSR = 0x1000000
-    CPUID_SSE = 0x2000000
     MSR_TSC = 0x10
     MSR_APIC_BASE = 0x1B
     MSR_SYSENTER_CS = 0x174
@@ -53,23 +46,26 @@ cdef bint write_cr0(CPU* cpu, u32 value) noexcept nogil:
 
 cdef u32 cr4_bits(CPU* cpu) noexcept nogil:
     """The CR4 bits that exist, by the CPUID feature that announces each. Later: PAE, VME and PVI."""
-    cdef u32 features = cpu.cpuid[1][3] if cpu.cpuid_leaves > 1 else 0
     cdef u32 bits = CR4_PCE
-    if features & CPUID_TSC:
+    if has_feature(cpu, FEATURE_TSC):
         bits |= CR4_TSD
-    if features & CPUID_DE:
+    if has_feature(cpu, FEATURE_DE):
         bits |= CR4_DE
-    if features & CPUID_PSE:
+    if has_feature(cpu, FEATURE_PSE):
         bits |= CR4_PSE
-    if features & CPUID_MCE:
+    if has_feature(cpu, FEATURE_MCE):
         bits |= CR4_MCE
-    if features & CPUID_PGE:
+    if has_feature(cpu, FEATURE_PGE):
         bits |= CR4_PGE
-    if features & CPUID_FXSR:
+    if has_feature(cpu, FEATURE_FXSR):
         bits |= CR4_OSFXSR
-    if features & CPUID_SSE:
+    if has_feature(cpu, FEATURE_SSE):
         bits |= CR4_OSXMMEXCPT
     return bits
+
+
+cdef inline bint has_feature(CPU* cpu, u32 bit) noexcept nogil:
+    return cpu.features >> bit & 1
 
 
 cdef bint write_cr(CPU* cpu, u32 number, u32 value) noexcept nogil:

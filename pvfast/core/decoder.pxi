@@ -34,6 +34,7 @@ cdef enum:
     V_REGISTER = 5          # index of FormInfo handlers beside the variants of access.pxd
     UNDEFINED_FORM = 0
     GROUP = 0x8000
+    ALWAYS = 32             # FormInfo.feature of what every processor has
     MAX_INSTRUCTION = 15
 
 cdef struct FormInfo:
@@ -45,6 +46,7 @@ cdef struct FormInfo:
     u8 cost
     u8 fuse                 # class of fused.pxi tables, 0: none
     u8 condition            # of Jcc, else 255
+    u8 feature              # bit of CPU.features without which it is #UD, or ALWAYS
     Handler live[6]
     Handler dead[6]
     Handler* special_register   # [live, dead][reg][r/m], or NULL; numbers as encoded
@@ -61,7 +63,7 @@ cdef void spread(Handler* table, u32 count, u32 stride, Handler run) noexcept no
 
 
 cdef void describe(u32 index, u32 attributes, u32 immediate, u32 reads, u32 writes, u32 kills, u32 cost, u32 fuse_class,
-                   u32 condition_code) noexcept nogil:
+                   u32 condition_code, u32 feature) noexcept nogil:
     """One call per row in the generated tables."""
     cdef FormInfo* info = &forms[index]
     info.attributes = <u16>attributes
@@ -72,6 +74,7 @@ cdef void describe(u32 index, u32 attributes, u32 immediate, u32 reads, u32 writ
     info.cost = <u8>cost
     info.fuse = <u8>fuse_class
     info.condition = <u8>condition_code
+    info.feature = <u8>feature
 
 
 cdef struct Scratch:
@@ -175,6 +178,7 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
     cdef bint address16 = size16
     cdef bint lock = False
     cdef u32 rep = 0
+    cdef bint toggled = False   # a 66 prefix
     cdef u32 override = 255
     cdef u32 segment = DS
     cdef u32 opcode, modrm, number, entry, variant, two_byte, encoded
@@ -196,6 +200,7 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
         at += 1
         if opcode == 0x66:
             size16 = bool(mode & MODE_CODE32)
+            toggled = True
         elif opcode == 0x67:
             address16 = bool(mode & MODE_CODE32)
         elif opcode == 0xF0:
@@ -217,7 +222,8 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
         opcode = fetch.bytes[at]
         at += 1
         two_byte = 1
-    entry = opcode_map[size16][two_byte][opcode]
+    # F3 and F2 go before 66 (SDM 2:2.1.2); the order is that of PREFIXES in isa/form.py.
+    entry = opcode_map[size16][2 if rep == REP_Z else 3 if rep == REP_NZ else toggled][two_byte][opcode]
     modrm = 0
     if entry & GROUP or forms[entry].attributes & A_MODRM:
         if at >= fetch.available:
@@ -229,7 +235,7 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
             modrm |= 0xC0
         register_form = modrm >= 0xC0
         if entry & GROUP:
-            entry = opcode_groups[entry & ~<u32>GROUP][register_form][(modrm >> 3) & 7]
+            entry = opcode_groups[entry & ~<u32>GROUP][8 + (modrm & 0x3F) if register_form else (modrm >> 3) & 7]
         op.reg = (modrm >> 3) & 7
         if register_form:
             op.base = modrm & 7
@@ -240,7 +246,7 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
             return 0
     info = &forms[entry]
     fetch.register_form = register_form and info.attributes & A_MODRM
-    if entry == UNDEFINED_FORM:
+    if entry == UNDEFINED_FORM or info.feature != ALWAYS and not cpu.features >> info.feature & 1:
         op.length = <u8>at
         op.run = dead[0] = raw_undefined
         return UNDEFINED_FORM
@@ -305,7 +311,7 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
             variant = PAGED if mode & MODE_PAGING else FLAT
         else:
             variant = SEGMENT_PAGED if mode & MODE_PAGING else SEGMENT
-    if register_form and info.attributes & A_MODRM or info.live[FLAT] == NULL and info.live[GENERAL] == NULL:
+    if register_form if info.attributes & A_MODRM else info.live[FLAT] == NULL and info.live[GENERAL] == NULL:
         variant = V_REGISTER
         if info.special_register != NULL:
             op.run = info.special_register[encoded + (modrm & 7)]

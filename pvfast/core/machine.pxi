@@ -463,6 +463,11 @@ cdef class Engine:
                 self.cpu.cpuid[number][i] = registers[i]
         self.cpu.cpuid_leaves = len(leaves)
 
+    def _set_features(self, features):
+        """CPUID.1:EDX of the processor. What CPUID answers may be less: a hypervisor's choice."""
+        self.cpu.features = features
+        flush_blocks(self.cpu)
+
     def _add_mmio(self, start, size, device):
         check_device(device)
         self._map(start, size, REGION_MMIO)
@@ -537,10 +542,15 @@ cdef void reset(CPU* cpu) noexcept nogil:
     cpu.dr[6] = 0xFFFF0FF0u     # SDM 3:10.1.1, table 10-1
     cpu.dr[7] = 0x400
     cpu.shadow_unit = NEVER
+    cpu.fpu_control = FPU_CONTROL_AT_START
+    cpu.fpu_empty = 0xFF
+    cpu.mxcsr = MXCSR_AT_RESET
     flush_tlb(cpu)
     segments_set(cpu)
 
 
 cdef enum:
+    FPU_CONTROL_AT_START = 0x37F        # as FNINIT leaves it
+    MXCSR_AT_RESET = 0x1F80             # SDM 1:10.2.3
     FLAT_CODE = 0x08            # selectors of a new machine, and of install_flat_gdt()
     FLAT_DATA = 0x10

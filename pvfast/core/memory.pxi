@@ -270,6 +270,42 @@ cdef bint linear_probe_write(CPU* cpu, u32 linear, u32 size, bint user) noexcept
     return True
 
 
+# --- Operands of 8 to 512 bytes: x87, MMX, SSE, and the images of FSAVE and FXSAVE ------------------------------------
+
+cdef bint virtual_load(CPU* cpu, u32 segment, u32 offset, u32 size, void* bytes) noexcept nogil:
+    """`size` is even. Checked as one access, read in words."""
+    cdef u32 linear, value, part
+    cdef u32 done = 0
+    cdef bint user = cpu.cpl == 3
+    if not segment_check(cpu, &cpu.seg[segment], segment, offset, size, False, &linear):
+        return False
+    while done < size:
+        part = 4 if size - done >= 4 else 2
+        if not linear_read(cpu, linear + done, part, user, &value):
+            return False
+        memcpy(<char*>bytes + done, &value, part)
+        done += part
+    return True
+
+
+cdef bint virtual_store(CPU* cpu, u32 segment, u32 offset, u32 size, const void* bytes) noexcept nogil:
+    """All of it, or nothing and a fault."""
+    cdef u32 linear, part
+    cdef u32 value = 0
+    cdef u32 done = 0
+    cdef bint user = cpu.cpl == 3
+    if not (segment_check(cpu, &cpu.seg[segment], segment, offset, size, True, &linear)
+            and linear_probe_write(cpu, linear, size, user)):
+        return False
+    while done < size:
+        part = 4 if size - done >= 4 else 2
+        memcpy(&value, <const char*>bytes + done, part)
+        if not linear_write(cpu, linear + done, part, user, value):
+            return False
+        done += part
+    return True
+
+
 # --- Segmented -------------------------------------------------------------------------------------------------------
 
 cdef void refresh_segment(CPU* cpu, u32 which) noexcept nogil:

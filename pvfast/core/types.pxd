@@ -57,6 +57,19 @@ cdef union Register:
     u16 w
     u8 b[8]
 
+cdef struct Float80:        # SDM 1:4.2.2
+    u64 significand
+    u16 exponent            # biased, with the sign in bit 15
+    u16 unused[3]
+
+cdef union Vector:
+    u8 b[16]
+    u16 w[8]
+    u32 d[4]
+    u64 q[2]
+    float f[4]
+    double g[2]
+
 # --- Control registers (SDM 3:2.5) -----------------------------------------------------------------------------------
 cdef enum:
     CR0_PE = 0x1
@@ -259,7 +272,7 @@ cdef struct Io:
     u64 value
 
 cdef enum:
-    IO_REPLAYS = 8
+    IO_REPLAYS = 160        # an FXSAVE image, word by word, and what goes before it
 
 cdef enum RegionKind:
     REGION_RAM
@@ -397,3 +410,16 @@ cdef struct CPU:
     # CPUID
     u32 cpuid[8][4]
     u32 cpuid_leaves
+    u32 features            # CPUID.1:EDX of the processor: what it executes, whatever CPUID shows a guest
+    # x87 and MMX (SDM 1:8.1), SSE (SDM 1:10.2)
+    Float80 fpu[8]          # R0-R7; MM0-MM7 are their significands
+    u16 fpu_control
+    u16 fpu_status          # with TOP
+    u16 fpu_opcode          # of the last instruction that was no control instruction, 11 bits ...
+    u16 fpu_cs              # ... its address ...
+    u32 fpu_eip
+    u16 fpu_ds              # ... and that of its operand
+    u32 fpu_data
+    u8 fpu_empty            # bit n: Rn is empty
+    u32 mxcsr
+    Vector xmm[8]

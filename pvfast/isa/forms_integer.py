@@ -104,7 +104,8 @@ def _moves() -> list[Form]:
         rows.append(form(row[0], row[1], sem=row[2], access="w r", cost="mov"))
     rows += [
         form("0F C8+r", "BSWAP r32", sem="bswap", access="rw"),
-        form("0F C7 /1", "CMPXCHG8B m64", raw="cmpxchg8b", access="rw", writes="z", lock=True, cost="cmpxchg8b"),
+        form("0F C7 /1", "CMPXCHG8B m64", raw="cmpxchg8b", access="rw", writes="z", lock=True, cost="cmpxchg8b",
+             feature="CX8"),
         form("D7", "XLAT", raw="xlat", cost="mov"),
         form("9F", "LAHF", raw="lahf", reads="szapc", cost="alu"),
         form("9E", "SAHF", raw="sahf", writes="szapc", cost="alu"),
@@ -209,7 +210,7 @@ def _branches() -> list[Form]:
             form(f"0F {0x90 + code:02X} /r", f"SET{name} r/m8", sem=f"setcc:{code}", access="w", reads=reads),
         ]
         rows += [form(f"0F {0x40 + code:02X} /r", f"CMOV{name} r{size}, r/m{size}", sem=f"cmov:{code}",
-                      access="rw r", reads=reads) for size in (16, 32)]
+                      access="rw r", reads=reads, feature="CMOV") for size in (16, 32)]
     return rows
 
 

@@ -42,8 +42,8 @@ def _interrupts() -> list[Form]:
         form("CE", "INTO", raw="into", reads="o", cost="branch"),
         form("o32 CF", "IRETD", raw="iret", writes="oszapc", ends=True, cost="iret"),
         form("o16 CF", "IRET", raw="iret16", writes="oszapc", ends=True, cost="iret"),
-        form("0F 34", "SYSENTER", raw="sysenter", ends=True, cost="sysenter"),
-        form("0F 35", "SYSEXIT", raw="sysexit", privileged=True, ends=True, cost="sysexit"),
+        form("0F 34", "SYSENTER", raw="sysenter", ends=True, cost="sysenter", feature="SEP"),
+        form("0F 35", "SYSEXIT", raw="sysexit", privileged=True, ends=True, cost="sysexit", feature="SEP"),
         form("F4", "HLT", raw="hlt", privileged=True, ends=True, cost="hlt"),
         form("0F 0B", "UD2", raw="ud2", ends=True, cost="nop"),
     ]
@@ -123,9 +123,9 @@ def _control() -> list[Form]:
         form("0F 01 /7", "INVLPG m", raw="invlpg", access="-", privileged=True, ends=True, cost="invlpg"),
         form("0F 08", "INVD", raw="invd", privileged=True, cost="wbinvd"),
         form("0F 09", "WBINVD", raw="wbinvd", privileged=True, cost="wbinvd"),
-        form("0F 30", "WRMSR", raw="wrmsr", privileged=True, cost="wrmsr"),
-        form("0F 32", "RDMSR", raw="rdmsr", privileged=True, cost="rdmsr"),
-        form("0F 31", "RDTSC", raw="rdtsc", cost="rdtsc"),
+        form("0F 30", "WRMSR", raw="wrmsr", privileged=True, cost="wrmsr", feature="MSR"),
+        form("0F 32", "RDMSR", raw="rdmsr", privileged=True, cost="rdmsr", feature="MSR"),
+        form("0F 31", "RDTSC", raw="rdtsc", cost="rdtsc", feature="TSC"),
         form("0F A2", "CPUID", raw="cpuid", cost="cpuid"),
     ]
 

@@ -13,10 +13,11 @@ from pvfast.isa.maps import describe, form_index, generate_maps, generate_raw
 from pvfast.isa.specialisation import FUSE_CLASSES, generate_fused, specialise
 from pvfast.isa.wrappers import Output, generate_semantic
 from pvfast.processor.costs import COST_CLASSES
+from pvfast.processor.cpuid import FEATURE_BITS
 
 
 def build() -> tuple[Output, list[str]]:
-    """Everything that the rows give, and the declarations of the opcode groups."""
+    """Everything that the rows give, and the declarations of the opcode maps."""
     out = Output()
     for index, form in enumerate(FORMS, 1):
         out.table.append(describe(form, index))
@@ -48,7 +49,8 @@ def generate(directory: Path) -> int:
                      for i, chunk in enumerate(chunks))
     fill += "\ncdef void fill_tables() noexcept nogil:\n" + "".join(
         f"    fill_tables_{i}()\n" for i in range(len(chunks)))
-    maps = (f"cdef u16 opcode_map[2][2][256]\n{declarations[0]}\ncdef FormInfo forms[FORM_COUNT]\n"
+    enums += "cdef enum:\n" + "".join(f"    FEATURE_{name} = {bit}\n" for name, bit in FEATURE_BITS.items()) + "\n"
+    maps = ("\n".join(declarations) + "\ncdef FormInfo forms[FORM_COUNT]\n"
             f"cdef Handler stack_special[2][2][8]\ncdef Handler all_handlers[{len(out.names)}]\n")
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in (("constants", enums), ("maps", maps), ("handlers", "\n".join(out.handlers)), ("tables", fill)):

@@ -4,7 +4,7 @@ Enters: all rows. Leaves: assignments for tables.pxi. Next: generate.py.
 """
 from __future__ import annotations
 
-from pvfast.isa.form import FLAGS, Form
+from pvfast.isa.form import FLAGS, PREFIXES, Form
 from pvfast.isa.forms import FORMS
 from pvfast.isa.operands import REGISTERS, kinds, parse
 from pvfast.isa.specialisation import FUSED
@@ -34,8 +34,8 @@ IMMEDIATES = {"imm8": "I_8", "simm8": "I_S8", "imm16": "I_16", "imm32": "I_32", 
 def generate_raw(out: Output, form: Form, index: int) -> None:
     """Places of a handwritten handler; Jcc and the stack get their constant-argument wrappers here."""
     raw = form.raw
-    has_rm = any(o.startswith("r/m") for o in form.operands)
-    memory_only = form.has_modrm and not has_rm and any(o.startswith("m") for o in form.operands)
+    memory_only = form.has_modrm and form.takes_only_memory
+    has_rm = form.has_modrm and form.takes_memory and not memory_only
     comment = f"{form.opcode}  {form.syntax}"
     base = raw.rstrip("0123456789")
     if base in SIZED:
@@ -124,83 +124,86 @@ def describe(form: Form, index: int) -> str:
     reads = fold(form.reads)
     if form.raw and not terminator and not harmless:
         reads = 0xFF        # raw handlers may look at anything
+    feature = f"FEATURE_{form.feature}" if form.feature else "ALWAYS"
     return (f"describe({index}, {' | '.join(attributes) or '0'}, {immediate}, {reads}, "
             f"{fold(form.writes) if form.sem else 0}, {fold(kills) if form.sem else 0}, COST_{form.cost.upper()}, "
-            f"{fuse}, {condition})")
+            f"{fuse}, {condition}, {feature})")
 
 
-def opcode_places(form: Form) -> list[tuple[tuple[int, ...], int, int, str | None]]:
-    """Where a row stands in the opcode maps: (operand sizes, map, opcode, ModRM.reg or None)."""
-    text = form.opcode
-    sizes: tuple[int, ...] = (0, 1)
-    if text.startswith("o32 "):
-        text, sizes = text[4:], (0,)
-    elif text.startswith("o16 "):
-        text, sizes = text[4:], (1,)
-    else:
-        named = {32 if o.endswith("32") else 16 for o in form.operands
-                 if o in ("r/m32", "r32", "imm32", "EAX", "rel32", "moffs32", "r/m16", "r16", "imm16", "AX", "moffs16",
-                          "ptr16:32", "m16:32")}
-        if form.raw in ("ret_i", "enter") or form.mnemonic in ("MOVZX", "MOVSX"):
-            named = {32} if "r32" in form.operands or not form.sem else {16}
-        if form.raw.endswith(("16", "32")) and form.raw.rstrip("0123456789") in (
-                "movs", "stos", "lods", "cmps", "scas", "ins", "outs", "push_i"):
-            named = {int(form.raw[-2:])}
-        if 32 in named:
-            sizes = (0,)
-        elif 16 in named:
-            sizes = (1,)
-    parts = text.split()
-    plus = [p for p in parts if "+r" in p]
-    extension = next((p[1:] for p in parts if p.startswith("/")), None)
-    codes = [p for p in parts if not p.startswith("/")]
-    opcodes = [int(c.split("+")[0], 16) for c in codes]
-    table = 0
-    if opcodes[0] == 0x0F:
-        table = 1
-        opcodes = opcodes[1:]
-    if len(opcodes) != 1:
-        raise ValueError(f"{form.opcode}: one opcode byte after 0F is supported")
-    first = opcodes[0]
-    return [(sizes, table, first + i, extension) for i in range(8 if plus else 1)]
+def operand_sizes(form: Form) -> tuple[int, ...]:
+    """The operand sizes with which a row is met: 0 for 32 bits, 1 for 16."""
+    opcode = form.encoding
+    if opcode.size:
+        return (0,) if opcode.size == 32 else (1,)
+    if opcode.prefix or (0xD8 <= opcode.byte <= 0xDF and not opcode.escape):
+        return (0, 1)       # MMX, SSE, x87: the operand size does not matter
+    named = {32 if o.endswith("32") else 16 for o in form.operands
+             if o in ("r/m32", "r32", "imm32", "EAX", "rel32", "moffs32", "r/m16", "r16", "imm16", "AX", "moffs16",
+                      "ptr16:32", "m16:32")}
+    if form.raw in ("ret_i", "enter") or form.mnemonic in ("MOVZX", "MOVSX"):
+        named = {32} if "r32" in form.operands or not form.sem else {16}
+    if form.raw.endswith(("16", "32")) and form.raw.rstrip("0123456789") in (
+            "movs", "stos", "lods", "cmps", "scas", "ins", "outs", "push_i"):
+        named = {int(form.raw[-2:])}
+    return (0,) if 32 in named else (1,) if 16 in named else (0, 1)
+
+
+Place = tuple[int, int, int, int]
+"""Where a row stands in the opcode maps: operand size, prefix, escaped by 0F, opcode."""
+
+
+def opcode_places(form: Form) -> list[Place]:
+    opcode = form.encoding
+    prefixes = (PREFIXES.index(opcode.prefix),) if opcode.prefix else range(len(PREFIXES))
+    span = opcode.span if opcode.modrm is None else 1
+    return [(size, prefix, int(opcode.escape), opcode.byte + i)
+            for size in operand_sizes(form) for prefix in prefixes for i in range(span)]
+
+
+def group_places(form: Form) -> list[int]:
+    """Where a row stands in the group of its opcode: ModRM.reg with memory, 8 and the rest of ModRM with a register."""
+    opcode = form.encoding
+    if opcode.modrm is not None:
+        return [8 + (opcode.modrm & 0x3F) + i for i in range(opcode.span)]
+    extension = int(opcode.extension or "0")
+    names_register = any(o.startswith("r") or o in ("mm", "xmm") for o in form.operands)
+    memory = [] if names_register and not form.takes_memory else [extension]
+    registers = [] if form.takes_only_memory else [8 + extension * 8 + i for i in range(8)]
+    return memory + registers
 
 
 def generate_maps(out: Output) -> list[str]:
-    """Opcode maps: a form, or a group that ModRM.reg and register/memory choose from."""
-    single: dict[tuple[int, int, int], int] = {}
-    groups: dict[tuple[int, int, int], list[list[int]]] = {}
-    for index, form in enumerate(FORMS, 1):
-        for sizes, table, opcode, extension in opcode_places(form):
-            for size in sizes:
-                key = (size, table, opcode)
-                if extension in (None, "r"):
-                    if single.setdefault(key, index) != index and "+r" not in form.opcode and not (
-                            opcode == 0x90 and table == 0):
-                        raise ValueError(f"{form.opcode} {form.syntax}: taken by {FORMS[single[key] - 1]}")
-                    if form.raw == "nop" or key not in single:
-                        single[key] = index
-                    continue
-                group = groups.setdefault(key, [[0] * 8, [0] * 8])
-                memory_only = not any(o.startswith("r/m") for o in form.operands) and any(
-                    o.startswith("m") for o in form.operands)
-                register_only = not memory_only and not any(o.startswith("r/m") for o in form.operands) and any(
-                    o.startswith("r") for o in form.operands)
-                for kind in ((0,) if memory_only else (1,) if register_only else (0, 1)):
-                    group[kind][int(extension)] = index
-    lines = [f"cdef u16 opcode_groups[{max(len(groups), 1)}][2][8]"]
+    """Opcode maps: a form, or a group in which ModRM chooses. A mandatory prefix goes before rows without one."""
+    single: dict[Place, int] = {}
+    groups: dict[Place, dict[int, int]] = {}
+    for index, form in sorted(enumerate(FORMS, 1), key=lambda row: bool(row[1].encoding.prefix)):
+        opcode = form.encoding
+        for place in opcode_places(form):
+            if opcode.modrm is None and opcode.extension in (None, "r"):
+                taken = single.get(place)
+                if taken is not None and not opcode.prefix and not (place[2:] == (0, 0x90)):
+                    raise ValueError(f"{form.opcode} {form.syntax}: taken by {FORMS[taken - 1]}")
+                if taken is None or opcode.prefix or form.raw == "nop":
+                    single[place] = index
+                continue
+            group = groups.setdefault(place, {})
+            for entry in group_places(form):
+                if entry in group:
+                    raise ValueError(f"{form.opcode} {form.syntax}: taken by {FORMS[group[entry] - 1]}")
+                group[entry] = index
+    contents: dict[tuple[tuple[int, int], ...], int] = {}
     body = []
-    for number, (key, group) in enumerate(sorted(groups.items())):
-        if key in single:
-            raise ValueError(f"opcode {key} is a group and a form")
-        body.append(f"opcode_map[{key[0]}][{key[1]}][{key[2]}] = GROUP | {number}")
-        for kind in (0, 1):
-            for extension in range(8):
-                if group[kind][extension]:
-                    body.append(f"opcode_groups[{number}][{kind}][{extension}] = {group[kind][extension]}")
-    for key, index in sorted(single.items()):
-        body.append(f"opcode_map[{key[0]}][{key[1]}][{key[2]}] = {index}")
+    for place, group in sorted(groups.items()):
+        if place in single:
+            raise ValueError(f"opcode {place} is a group and a form")
+        number = contents.setdefault(tuple(sorted(group.items())), len(contents))
+        body.append(f"opcode_map{''.join(f'[{i}]' for i in place)} = GROUP | {number}")
+    for entries, number in contents.items():
+        body += [f"opcode_groups[{number}][{entry}] = {index}" for entry, index in entries]
+    for place, index in sorted(single.items()):
+        body.append(f"opcode_map{''.join(f'[{i}]' for i in place)} = {index}")
     out.table += body
-    return lines
+    return [f"cdef u16 opcode_map[2][{len(PREFIXES)}][2][256]", f"cdef u16 opcode_groups[{len(contents)}][8 + 64]"]
 
 
 def form_index(raw: str, opcode: str) -> int:

@@ -23,6 +23,11 @@ class Model:
     costs: tuple[int, ...]
     cpuid: tuple[tuple[int, int, int, int], ...]
 
+    @property
+    def features(self) -> int:
+        """CPUID.1:EDX: what the processor executes (cpuid.py, FEATURE_BITS)."""
+        return self.cpuid[1][3]
+
 
 def load_model(name: str) -> Model:
     """The model of that name.

@@ -3,8 +3,11 @@
 Enters: a vendor and a signature. Leaves: leaves 0 and 1 as (eax, ebx, ecx, edx). Next: core/, which answers with them.
 """
 
-_FEATURE_BITS = {"PSE": 3, "TSC": 4, "MSR": 5, "CX8": 8, "SEP": 11, "PGE": 13, "CMOV": 15}
-FEATURES = sum(1 << bit for bit in _FEATURE_BITS.values())
+FEATURE_BITS = {"FPU": 0, "VME": 1, "DE": 2, "PSE": 3, "TSC": 4, "MSR": 5, "PAE": 6, "MCE": 7, "CX8": 8, "SEP": 11,
+                "MTRR": 12, "PGE": 13, "MCA": 14, "CMOV": 15, "PAT": 16, "PSE36": 17, "CLFSH": 19, "MMX": 23,
+                "FXSR": 24, "SSE": 25, "SSE2": 26}
+"""Bits of CPUID.1:EDX by the names of SDM 2, CPUID, table 3-11; rows of isa/ name them."""
+FEATURES = sum(1 << FEATURE_BITS[name] for name in ("PSE", "TSC", "MSR", "CX8", "SEP", "PGE", "CMOV"))
 """CPUID.1:EDX of every model: the features that the core executes."""
 
 

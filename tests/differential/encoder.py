@@ -41,7 +41,7 @@ def operand_size(form: Form) -> int:
     """16 or 32: whether the row needs the operand-size prefix in 32-bit code."""
     if form.opcode.startswith("o16 "):
         return 16
-    if form.opcode.startswith("o32 ") or form.mnemonic in ("RET", "ENTER"):
+    if form.opcode.startswith("o32 ") or form.encoding.prefix or form.mnemonic in ("RET", "ENTER"):
         return 32
     if form.mnemonic in ("MOVZX", "MOVSX"):
         return 16 if "r16" in form.operands else 32
@@ -92,9 +92,13 @@ def encode(form: Form, *, reg: int = 0, rm: int | Memory | None = None, immediat
     head = prefixes + (memory.prefixes() if memory else b"")
     if operand_size(form) == 16:
         head += bytes([OPERAND_SIZE])
-    parts = [part for part in form.opcode.split() if part not in ("o16", "o32")]
+    parts = [part for part in form.opcode.split() if part not in ("o16", "o32", "NP")]
     extension = next((part[1:] for part in parts if part.startswith("/")), None)
     opcode = bytearray(int(part.split("+")[0], 16) for part in parts if not part.startswith("/"))
+    if form.encoding.prefix not in ("", "NP"):
+        head += bytes([opcode.pop(0)])
+    if any("+i" in part for part in parts):
+        opcode[-1] += 0 if rm is None else rm
     if any("+r" in part for part in parts):
         opcode[-1] += reg
     body = b""
