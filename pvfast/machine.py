@@ -34,7 +34,8 @@ def parse_size(size: int | str) -> int:
 class Machine(Engine):
     """A 32-bit PC without a chip set: processor, RAM at physical 0, and what you map and attach.
 
-    A new machine is in flat 32-bit protected mode at CPL 0, its segments loaded, with no GDT in RAM.
+    A new machine is in flat 32-bit protected mode at CPL 0, its segments loaded, with no GDT in RAM; or, when asked, in
+    real mode as after a reset: at F000:FFF0 with CS.base FFFF0000, where firmware may be mapped with `map_rom`.
 
     Parameters
     ----------
@@ -44,6 +45,8 @@ class Machine(Engine):
         A model of pvfast.processor: CPUID and modelled cycles.
     hypervisor : Hypervisor, optional
         What the guest runs on; None is bare hardware.
+    mode : str
+        "protected" or "real".
 
     Examples
     --------
@@ -56,7 +59,10 @@ class Machine(Engine):
     1
     """
 
-    def __init__(self, ram: int | str = "16M", processor: str = "generic", hypervisor=None):
+    def __init__(self, ram: int | str = "16M", processor: str = "generic", hypervisor=None,
+                 mode: str = "protected"):
+        if mode not in ("protected", "real"):
+            raise ArgumentError(f"mode={mode!r}: a machine starts in 'protected' or 'real' mode")
         size = parse_size(ram)
         self._map(0, size, REGIONS["ram"])
         self._ram_bytes = size
@@ -64,6 +70,8 @@ class Machine(Engine):
         self._set_costs(self.processor.costs)
         self._set_cpuid(self.processor.cpuid)
         self._set_features(self.processor.features)
+        if mode == "real":
+            self._reset_to_real_mode()
         self.hypervisor = hypervisor
         if hypervisor is not None:
             if not hasattr(hypervisor, "attach"):

@@ -138,7 +138,7 @@ class TestMemory:
         lambda m: m.map_ram(0x80000000, -1), lambda m: m.map_rom(-4096, b"x"), lambda m: m.run(max_instructions=-1),
         lambda m: m.run(max_instructions=1 << 64), lambda m: m.run(until=-1), lambda m: m.run(until="x"),
         lambda m: setattr(m.cpu, "gdtr", (0, 1 << 16)), lambda m: setattr(m.cpu, "cr0", 0x80000000),
-        lambda m: setattr(m.cpu, "eflags", 0x20000), lambda m: pvfast.Machine(hypervisor="xen"),
+        lambda m: setattr(m.cpu, "eflags", 1 << 32), lambda m: pvfast.Machine(hypervisor="xen"),
         lambda m: pvfast.Machine(processor="pentium5"), lambda m: m.write_linear(-1, b"x"),
         lambda m: m.read_linear(0, 1 << 40)])
     def test_absurd_arguments_get_typed_errors(self, call):

@@ -34,10 +34,10 @@ cdef bint write_cr0(CPU* cpu, u32 value) noexcept nogil:
     value = (value & CR0_BITS) | CR0_ET
     if (value & CR0_PG and not value & CR0_PE) or (value & CR0_NW and not value & CR0_CD):
         return refuse(cpu, VECTOR_GP, 0)
-    if not value & CR0_PE:
-        return refuse(cpu, VECTOR_GP, 0)        # Later: back to real mode.
     changed = cpu.cr0 ^ value
     cpu.cr0 = value
+    if changed & CR0_PE and not value & CR0_PE:
+        leave_protected_mode(cpu)
     if changed & (CR0_PG | CR0_WP):
         flush_tlb(cpu)
     update_mode(cpu)
@@ -45,8 +45,10 @@ cdef bint write_cr0(CPU* cpu, u32 value) noexcept nogil:
 
 
 cdef u32 cr4_bits(CPU* cpu) noexcept nogil:
-    """The CR4 bits that exist, by the CPUID feature that announces each. Later: PAE, VME and PVI."""
+    """The CR4 bits that exist, by the CPUID feature that announces each. Later: PAE."""
     cdef u32 bits = CR4_PCE
+    if has_feature(cpu, FEATURE_VME):
+        bits |= CR4_VME | CR4_PVI
     if has_feature(cpu, FEATURE_TSC):
         bits |= CR4_TSD
     if has_feature(cpu, FEATURE_DE):

@@ -17,6 +17,7 @@ cdef enum:                  # FormInfo.attributes
     A_BARRIER = 0x400       # may fault or leave the block: flags before it are live
     A_ACCUMULATOR = 0x1000
     A_MEMORY_READ_ONLY = 0x800  # its memory operand is not written: CS may be used
+    A_PROTECTED = 0x2000    # #UD in real and V86 mode
 
 cdef enum ImmediateKind:
     I_NONE
@@ -298,7 +299,8 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
         op.reg = <u8>rep
         op.imm = cpu.cost[COST_REP_ITERATION]
     # Handler
-    if lock and (not info.attributes & A_LOCK or register_form):
+    if (lock and (not info.attributes & A_LOCK or register_form)
+            or info.attributes & A_PROTECTED and mode & MODE_8086):
         op.run = dead[0] = raw_undefined
         return UNDEFINED_FORM
     if info.attributes & A_PRIVILEGED and mode & MODE_CPL:

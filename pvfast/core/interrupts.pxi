@@ -1,8 +1,8 @@
-# Interrupts and exceptions in protected mode: delivery through the IDT, double and triple faults, IRET.
+# Interrupts and exceptions: delivery through the IDT, real mode's vectors, double and triple faults, IRET; V86 mode.
 #
 # Enters: a vector. Leaves: the CPU at the first instruction of its handler, all or nothing. Next: system.pxi.
 #
-# Task gates (hardware task switches) and V86 mode come later. Both would hang in at the places marked "Later".
+# Task gates (hardware task switches) come later. They would hang in at the places marked "Later".
 
 cdef enum:
     IDT_ERROR = 2           # error code bit 1: the index is one of the IDT (SDM 3:6.13)
@@ -32,18 +32,29 @@ cdef bint is_contributory(u32 vector) noexcept nogil:
 
 cdef bint enter_gate(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind, u32 return_eip) noexcept nogil:
     """One attempt to enter a handler. False: nothing has changed; a fault is noted, or a device must be served."""
-    if pass_gate(cpu, vector, error, has_error, kind, return_eip):
+    if real_mode(cpu):
+        if pass_vector(cpu, cpu.idt_base, cpu.idt_limit, vector, get_eflags(cpu), return_eip):
+            cpu.eflags &= ~<u32>(EFLAGS_IF | AC)
+            return True
+    elif pass_gate(cpu, vector, error, has_error, kind, return_eip):
         return True
     if cpu.exit != EXIT_IO and kind != EVENT_SOFTWARE and VECTOR_TS <= cpu.fault_vector <= VECTOR_GP:
         cpu.fault_error |= EXT_ERROR
     return False
 
 
+cdef void arrive_at_handler(CPU* cpu, u32 offset) noexcept nogil:
+    cpu.eip = offset
+    cpu.halted = False
+    cpu.shadow_unit = NEVER                 # the event ends the shadow of STI or MOV SS
+
+
 cdef bint pass_gate(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind, u32 return_eip) noexcept nogil:
     cdef Descriptor gate, code
     cdef Segment stack
-    cdef u32 frame[6]
+    cdef u32 frame[10]
     cdef u32 count = 0
+    cdef bint v86 = v86_mode(cpu)
     cdef u32 idt_error = vector * 8 + IDT_ERROR
     cdef u32 type, selector, cpl, esp, size, flags, offset
     cdef bint inner
@@ -72,17 +83,24 @@ cdef bint pass_gate(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind, u
         return refuse(cpu, VECTOR_GP, selector & SELECTOR_INDEX)
     if not code.attributes & SEG_P:
         return refuse(cpu, VECTOR_NP, selector & SELECTOR_INDEX)
+    if v86 and (code.attributes & SEG_CONFORMING or cpl != 0):
+        return refuse(cpu, VECTOR_GP, selector & SELECTOR_INDEX)
     if code.attributes & SEG_CONFORMING:
         cpl = cpu.cpl
-    # Later: out of V86 mode only a nonconforming segment of DPL 0 is accepted, and GS, FS, DS, ES are pushed first.
     inner = cpl < cpu.cpl
 
     if inner:
         if not inner_stack(cpu, cpl, &stack, &esp):
             return False
-        frame[0] = cpu.seg[SS].selector
-        frame[1] = cpu.gpr[ESP].d
-        count = 2
+        if v86:
+            frame[0] = cpu.seg[GS].selector
+            frame[1] = cpu.seg[FS].selector
+            frame[2] = cpu.seg[DS].selector
+            frame[3] = cpu.seg[ES].selector
+            count = 4
+        frame[count] = cpu.seg[SS].selector
+        frame[count + 1] = cpu.gpr[ESP].d
+        count += 2
     else:
         stack = cpu.seg[SS]
         esp = cpu.gpr[ESP].d
@@ -108,13 +126,16 @@ cdef bint pass_gate(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind, u
         set_stack(cpu, &stack, esp)
     else:
         cpu.gpr[ESP].q = esp
-    set_code(cpu, selector, &code, cpl)
+    if v86:
+        clear_segment(&cpu.seg[GS], 0)
+        clear_segment(&cpu.seg[FS], 0)
+        clear_segment(&cpu.seg[DS], 0)
+        clear_segment(&cpu.seg[ES], 0)
     cpu.eflags &= ~<u32>(TF | NT | RF | VM)
     if type == TYPE_INTERRUPT_GATE32 or type == TYPE_INTERRUPT_GATE16:
         cpu.eflags &= ~<u32>EFLAGS_IF
-    cpu.eip = offset
-    cpu.halted = False
-    cpu.shadow_unit = <u64>-1               # the event ends the shadow of STI or MOV SS
+    set_code(cpu, selector, &code, cpl)
+    arrive_at_handler(cpu, offset)
     return True
 
 
@@ -247,6 +268,8 @@ cdef bint interrupt_return(CPU* cpu, u32 size, u32* target) noexcept nogil:
     cdef Segment stack
     cdef u32 eip, selector, flags, esp, cpl, mask
     cdef bint outer
+    if cpu.mode & MODE_8086:
+        return return_in_8086_mode(cpu, size, target)
     if cpu.eflags & NT:
         # Later: return from a nested task, through the back link of the current TSS.
         return refuse(cpu, VECTOR_TS, cpu.tr.selector & SELECTOR_INDEX)
@@ -254,8 +277,7 @@ cdef bint interrupt_return(CPU* cpu, u32 size, u32* target) noexcept nogil:
             and stack_read(cpu, 2 * size, size, &flags)):
         return False
     if size == 4 and flags & VM and cpu.cpl == 0:
-        # Later: return to V86 mode.
-        return refuse(cpu, VECTOR_GP, 0)
+        return return_to_v86(cpu, eip, selector, flags, target)
     selector &= 0xFFFF
     cpl = selector & SELECTOR_RPL
     if not check_return_code(cpu, selector, &code):

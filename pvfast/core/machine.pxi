@@ -468,6 +468,11 @@ cdef class Engine:
         self.cpu.features = features
         flush_blocks(self.cpu)
 
+    def _reset_to_real_mode(self):
+        """The state behind the RESET pin (SDM 3:9.1.1, table 9-1)."""
+        self.check_idle()
+        reset_to_real_mode(self.cpu)
+
     def _add_mmio(self, start, size, device):
         check_device(device)
         self._map(start, size, REGION_MMIO)
@@ -546,6 +551,22 @@ cdef void reset(CPU* cpu) noexcept nogil:
     cpu.fpu_empty = 0xFF
     cpu.mxcsr = MXCSR_AT_RESET
     flush_tlb(cpu)
+    segments_set(cpu)
+
+
+cdef void reset_to_real_mode(CPU* cpu) noexcept nogil:
+    """On top of reset(): what differs on a processor that has only been reset."""
+    cdef u32 i
+    cpu.cr0 = CR0_CD | CR0_NW | CR0_ET
+    for i in range(6):
+        clear_segment(&cpu.seg[i], 0)
+        load_paragraph(cpu, i, 0)
+    cpu.seg[CS].selector = 0xF000
+    cpu.seg[CS].base = 0xFFFF0000u
+    cpu.eip = 0xFFF0
+    cpu.gpr[EDX].q = cpu.cpuid[1][0]        # family, model, stepping
+    cpu.gdt_limit = 0xFFFF
+    cpu.idt_limit = 0xFFFF
     segments_set(cpu)
 
 

@@ -4,10 +4,11 @@
 # The host performs the access: the first time the instruction ends in EXIT_IO, then it is replayed (memory.pxi).
 
 cdef bint port_allowed(CPU* cpu, u32 port, u32 size) noexcept nogil:
-    """SDM 1:19.5: CPL <= IOPL, or every bit of the ports clear in the bitmap of a 32-bit TSS; else #GP(0)."""
+    """SDM 1:19.5: CPL <= IOPL, which does not count in V86 mode, or every bit of the ports clear in the bitmap of a
+    32-bit TSS; else #GP(0)."""
     cdef u32 base = <u32>cpu.tr.base
     cdef u32 at, bits
-    if cpu.cpl <= iopl_of(cpu):
+    if cpu.cpl <= iopl_of(cpu) and not v86_mode(cpu):
         return True
     if cpu.tr.attributes & SEG_NULL or not cpu.tr.attributes & TYPE_32 or cpu.tr.limit < TSS32_LIMIT:
         return refuse(cpu, VECTOR_GP, 0)

@@ -180,7 +180,7 @@ cdef class SegmentView:
         s.limit = new_limit
         s.attributes = attributes
         if self.number == CS:
-            self.core.cpu.cpl = selector & 3
+            self.core.cpu.cpl = 0 if real_mode(self.core.cpu) else 3 if v86_mode(self.core.cpu) else selector & 3
         segments_set(self.core.cpu)
 
     def __repr__(self):
@@ -228,15 +228,27 @@ cdef class Registers:
 
     @property
     def eflags(self):
+        """EFLAGS. Setting VM enters V86 mode: the hidden parts of the segment registers become those of their
+        selectors. Clearing it leaves them."""
         self.core.check_idle()
         return get_eflags(self.core.cpu)
 
     @eflags.setter
     def eflags(self, value):
         self.core.check_idle()
-        if word(value) & VM:
-            raise ArgumentError(f"eflags={value:#x}: virtual-8086 mode is not there yet")
-        set_eflags(self.core.cpu, word(value), WRITABLE_FLAGS)
+        cdef CPU* cpu = self.core.cpu
+        cdef u32 selectors[6]
+        cdef u32 seg
+        if word(value) & VM and real_mode(cpu):
+            raise ArgumentError(f"eflags={value:#x}: virtual-8086 mode (VM, bit 17) needs protected mode, CR0.PE")
+        set_eflags(cpu, word(value), WRITABLE_FLAGS)
+        if v86_mode(cpu) == (cpu.mode & MODE_8086 != 0):
+            return
+        if v86_mode(cpu):
+            for seg in range(6):
+                selectors[seg] = cpu.seg[seg].selector
+            load_v86_segments(cpu, selectors)
+        update_mode(cpu)
 
     @property
     def cpl(self):
@@ -332,15 +344,19 @@ cdef class Registers:
 
     @property
     def cr0(self):
+        """CR0. Clearing PE goes to real mode, as MOV to CR0 does: the segments keep their bases and limits."""
         self.core.check_idle()
         return self.core.cpu.cr0
 
     @cr0.setter
     def cr0(self, value):
         self.core.check_idle()
-        if not word(value) & CR0_PE:
-            raise ArgumentError(f"cr0={value:#x}: the core runs protected mode only, PE (bit 0) has to be set")
-        self.core.cpu.cr0 = word(value) | CR0_ET
+        cdef CPU* cpu = self.core.cpu
+        if not word(value) & CR0_PE and (word(value) & CR0_PG or v86_mode(cpu)):
+            raise ArgumentError(f"cr0={value:#x}: paging and virtual-8086 mode need PE (bit 0)")
+        if cpu.cr0 & CR0_PE and not word(value) & CR0_PE:
+            leave_protected_mode(cpu)
+        cpu.cr0 = word(value) | CR0_ET
         flush_tlb(self.core.cpu)
         segments_set(self.core.cpu)
 

@@ -1,7 +1,7 @@
-# Segmentation in protected mode: descriptors, segment register loads, LDTR and TR, the decode mode, stack frames.
+# Segmentation: descriptors, segment register loads in every mode, LDTR and TR, the decode mode, stack frames.
 #
 # Enters: selectors. Leaves: loaded Segment structures with their hidden parts, or False after noting the fault the
-# manual names. Next: transfers.pxi (control transfers through descriptors), then interrupts.pxi.
+# manual names. Next: mode_8086.pxi (paragraphs for descriptors), transfers.pxi, then interrupts.pxi.
 #
 # Design: check first, commit last. Every function that can fail leaves the registers alone until nothing can fail any
 # more, so an instruction that faults is as before. The accessed and busy bits in memory are written among the checks:
@@ -156,17 +156,20 @@ cdef bint is_flat(Segment* s, u32 looked_at, u32 wanted) noexcept nogil:
 
 
 cdef void update_mode(CPU* cpu) noexcept nogil:
-    """What decoding may assume from now on, and the memory that handlers get, after a change of CS, SS, DS, ES, CPL
-    or CR0.PG."""
+    """What decoding may assume from now on, and the memory that handlers get, after a change of CS, SS, DS, ES, CPL,
+    CR0.PE, CR0.PG or EFLAGS.VM."""
     cdef u32 mode = (cpu.mode & MODE_SINGLE) | (cpu.cpl << MODE_CPL_SHIFT)
     cdef u32 code = SEG_P | CODE_SEGMENT | SEG_READABLE
     cdef u32 data = SEG_P | SEG_S | SEG_WRITABLE
     cdef u32 data_bits = SEG_NULL | data | SEG_CODE | SEG_DOWN
     if cpu.seg[CS].attributes & SEG_DB:
         mode |= MODE_CODE32
+    if in_8086_mode(cpu):
+        mode |= MODE_8086
     if cpu.seg[SS].attributes & SEG_DB:
         mode |= MODE_STACK32
-        if (is_flat(&cpu.seg[CS], SEG_NULL | code, code) and is_flat(&cpu.seg[SS], data_bits, data)
+        if (not mode & MODE_8086
+                and is_flat(&cpu.seg[CS], SEG_NULL | code, code) and is_flat(&cpu.seg[SS], data_bits, data)
                 and is_flat(&cpu.seg[DS], data_bits, data) and is_flat(&cpu.seg[ES], data_bits, data)):
             mode |= MODE_FLAT
     if cpu.cr0 & CR0_PG:
@@ -224,6 +227,9 @@ cdef bint load_segment(CPU* cpu, u32 seg, u32 selector) noexcept nogil:
     """Load ES, SS, DS, FS or GS as MOV, POP and LDS do (SDM 2, MOV, "Loading a segment register")."""
     cdef Descriptor d
     selector &= 0xFFFF
+    if cpu.mode & MODE_8086:
+        load_paragraph(cpu, seg, selector)
+        return True
     if seg == SS:
         if not check_stack_segment(cpu, selector, cpu.cpl, VECTOR_GP, &d):
             return False

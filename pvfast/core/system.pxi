@@ -41,10 +41,13 @@ cdef void raw_cli(CPU* cpu, Uop* op, char* mem) noexcept nogil:
 
 
 cdef void outer_cli(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    if cpu.cpl > iopl_of(cpu):
+    if cpu.cpl <= iopl_of(cpu):
+        cpu.eflags &= ~<u32>EFLAGS_IF
+    elif virtual_interrupts(cpu):
+        cpu.eflags &= ~<u32>VIF
+    else:
         fault(cpu, op, VECTOR_GP, 0)
         return
-    cpu.eflags &= ~<u32>EFLAGS_IF
     next_uop(cpu, op, mem)
 
 
@@ -65,7 +68,11 @@ cdef void raw_sti(CPU* cpu, Uop* op, char* mem) noexcept nogil:
 
 cdef void careful_sti(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     if cpu.cpl > iopl_of(cpu):
-        fault(cpu, op, VECTOR_GP, 0)
+        if not virtual_interrupts(cpu) or cpu.eflags & VIP:
+            fault(cpu, op, VECTOR_GP, 0)
+            return
+        cpu.eflags |= VIF
+        next_uop(cpu, op, mem)
         return
     if cpu.eflags & EFLAGS_IF:
         next_uop(cpu, op, mem)
@@ -102,12 +109,19 @@ cdef void raw_pushf(CPU* cpu, Uop* op, char* mem) noexcept nogil:
 
 cdef void checked_pushf(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """PUSHFD anywhere: VM and RF are clear in the image."""
-    push_value(cpu, op, mem, 4, get_eflags(cpu) & ~<u32>(VM | RF))
+    push_flags(cpu, op, mem, 4)
 
 
 cdef void raw_pushf16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """PUSHF with 16-bit operand size."""
-    push_value(cpu, op, mem, 2, get_eflags(cpu) & 0xFFFF)
+    push_flags(cpu, op, mem, 2)
+
+
+cdef void push_flags(CPU* cpu, Uop* op, char* mem, u32 size) noexcept nogil:
+    if v86_mode(cpu) and not may_use_flags(cpu, size):
+        raise_fault(cpu, op)
+        return
+    push_value(cpu, op, mem, size, flags_image(cpu) & ~<u32>(VM | RF))
 
 
 cdef void push_value(CPU* cpu, Uop* op, char* mem, u32 size, u32 value) noexcept nogil:
@@ -156,10 +170,15 @@ cdef void pop_flags(CPU* cpu, Uop* op, char* mem, u32 size) noexcept nogil:
     The block is left when TF is set, since the next instruction traps, and when an interrupt is no longer held off.
     """
     cdef u32 flags
-    if not checked_pop(cpu, size, &flags):
+    cdef u64 before = cpu.gpr[ESP].q
+    if v86_mode(cpu) and not may_use_flags(cpu, size) or not checked_pop(cpu, size, &flags):
         raise_fault(cpu, op)
         return
-    set_eflags(cpu, flags & ~<u32>RF, restorable_flags(cpu, size) | RF)
+    if not may_restore_flags(cpu, flags):
+        cpu.gpr[ESP].q = before
+        raise_fault(cpu, op)
+        return
+    restore_flags_image(cpu, flags, size)
     if cpu.eflags & TF or (cpu.irq and cpu.eflags & EFLAGS_IF):
         leave_after(cpu, op)
         return
@@ -181,6 +200,9 @@ cdef void raw_int3(CPU* cpu, Uop* op, char* mem) noexcept nogil:
 
 cdef void raw_int_n(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """INT imm8 (SDM 2, INT n)."""
+    if v86_mode(cpu):
+        v86_interrupt(cpu, op, op.imm & 0xFF)
+        return
     software_interrupt(cpu, op, op.imm & 0xFF)
 
 

@@ -1,4 +1,4 @@
-# Far control transfers in protected mode: JMP, CALL and RET through segments and call gates, SYSENTER, SYSEXIT.
+# Far control transfers: JMP, CALL and RET through segments and call gates, SYSENTER, SYSEXIT.
 #
 # Enters: the selector and offset of a far pointer. Leaves: CS, SS and CPL committed and the offset to go on at, or
 # False after noting a fault, with nothing changed. Next: interrupts.pxi.
@@ -24,6 +24,13 @@ cdef void arrive(CPU* cpu, Uop* op, u32 eip) noexcept nogil:
 cdef bint check_offset(CPU* cpu, Descriptor* code, u32 eip) noexcept nogil:
     """The first byte to execute lies within the code segment, else #GP(0)."""
     if eip > descriptor_limit(code):
+        return refuse(cpu, VECTOR_GP, 0)
+    return True
+
+
+cdef bint check_near(CPU* cpu, u32 eip) noexcept nogil:
+    """The same where CS keeps its limit: near transfers, and far ones in real and V86 mode."""
+    if eip > cpu.seg[CS].limit:
         return refuse(cpu, VECTOR_GP, 0)
     return True
 
@@ -79,6 +86,8 @@ cdef u32 gate_offset(Descriptor* gate) noexcept nogil:
 
 cdef bint far_jump(CPU* cpu, u32 selector, u32 offset, u32* target) noexcept nogil:
     cdef Descriptor d, gate
+    if cpu.mode & MODE_8086:
+        return go_to_paragraph(cpu, selector, offset, target)
     if not fetch_descriptor(cpu, selector, &d):
         return False
     if is_code(d.attributes):
@@ -101,6 +110,13 @@ cdef bint far_call(CPU* cpu, u32 selector, u32 offset, u32 size, u32 return_eip,
     cdef Descriptor d, gate
     cdef u32 frame[2]
     cdef u32 esp = cpu.gpr[ESP].d
+    frame[0] = cpu.seg[CS].selector
+    frame[1] = return_eip
+    if cpu.mode & MODE_8086:
+        if not (check_near(cpu, offset) and push_frame(cpu, &cpu.seg[SS], &esp, frame, 2, size, cpu.cpl == 3, 0)):
+            return False
+        cpu.gpr[ESP].q = esp
+        return go_to_paragraph(cpu, selector, offset, target)
     if not fetch_descriptor(cpu, selector, &d):
         return False
     if is_code(d.attributes):
@@ -117,8 +133,6 @@ cdef bint far_call(CPU* cpu, u32 selector, u32 offset, u32 size, u32 return_eip,
             return call_inner(cpu, selector, &d, offset, gate.high & GATE_COUNT, size, return_eip)
     if not check_offset(cpu, &d, offset):
         return False
-    frame[0] = cpu.seg[CS].selector
-    frame[1] = return_eip
     if not push_frame(cpu, &cpu.seg[SS], &esp, frame, 2, size, cpu.cpl == 3, 0):
         return False
     cpu.gpr[ESP].q = esp
@@ -207,6 +221,11 @@ cdef bint far_return(CPU* cpu, u32 size, u32 release, u32* target) noexcept nogi
         return False
     selector &= 0xFFFF
     cpl = selector & SELECTOR_RPL
+    if cpu.mode & MODE_8086:
+        if not go_to_paragraph(cpu, selector, eip, target):
+            return False
+        set_sp(cpu, cpu.gpr[ESP].d + 2 * size + release)
+        return True
     if not check_return_code(cpu, selector, &d):
         return False
     if cpl == cpu.cpl:
@@ -229,9 +248,9 @@ cdef bint far_return(CPU* cpu, u32 size, u32 release, u32* target) noexcept nogi
 # --- SYSENTER and SYSEXIT (SDM 2; SDM 3:5.8.7) -----------------------------------------------------------------------
 
 cdef bint system_enter(CPU* cpu, u32* target) noexcept nogil:
-    """To CPL 0 at the MSRs' CS:EIP and ESP, interrupts off; nothing is saved."""
+    """To CPL 0 at the MSRs' CS:EIP and ESP, interrupts off; nothing is saved. Out of V86 mode too."""
     cdef u32 selector = cpu.sysenter_cs & SELECTOR_INDEX
-    if cpu.sysenter_cs & SELECTOR_INDEX == NOTHING:
+    if real_mode(cpu) or cpu.sysenter_cs & SELECTOR_INDEX == NOTHING:
         return refuse(cpu, VECTOR_GP, 0)
     cpu.eflags &= ~<u32>(VM | EFLAGS_IF | RF)
     enter_flat(cpu, selector, selector + 8, 0, cpu.sysenter_esp)
@@ -242,7 +261,7 @@ cdef bint system_enter(CPU* cpu, u32* target) noexcept nogil:
 cdef bint system_exit(CPU* cpu, u32* target) noexcept nogil:
     """To CPL 3 at EDX with stack ECX. DS, ES, FS and GS stay, whatever their privilege."""
     cdef u32 selector = (cpu.sysenter_cs + 16) & 0xFFFF
-    if cpu.cpl != 0 or cpu.sysenter_cs & SELECTOR_INDEX == NOTHING:
+    if cpu.cpl != 0 or real_mode(cpu) or cpu.sysenter_cs & SELECTOR_INDEX == NOTHING:
         return refuse(cpu, VECTOR_GP, 0)
     target[0] = cpu.gpr[EDX].d
     enter_flat(cpu, selector | 3, (selector + 8) | 3, 3, cpu.gpr[ECX].d)

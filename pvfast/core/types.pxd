@@ -221,12 +221,13 @@ cdef struct Block:          # 64 bytes, the cost last
 # Mode: what decoding assumed. A block is only ever run in the mode it was decoded for.
 cdef enum:
     MODE_CODE32 = 0x01
-    MODE_FLAT = 0x02        # CS, DS, ES, SS: base 0, limit 4 GiB, usable; SS.B set
+    MODE_FLAT = 0x02        # protected mode; CS, DS, ES, SS: base 0, limit 4 GiB, usable; SS.B set
     MODE_PAGING = 0x04
     MODE_STACK32 = 0x08     # SS.B
     MODE_CPL = 0x30
     MODE_CPL_SHIFT = 4
     MODE_SINGLE = 0x80      # one unfused instruction, then back to the dispatcher
+    MODE_8086 = 0x100       # real-address or virtual-8086 mode: selectors are paragraphs, not descriptors
 
 cdef enum:
     LINE_SHIFT = 6          # written code is tracked in lines of 64 bytes

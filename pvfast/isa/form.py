@@ -35,6 +35,8 @@ class Form:
         LOCK is legal with a memory destination.
     privileged : bool
         #GP(0) unless CPL is 0; decided when the block is decoded.
+    protected : bool
+        #UD in real-address and virtual-8086 mode.
     ends : bool
         The instruction ends its block.
     cost : str
@@ -53,6 +55,7 @@ class Form:
     undefined: int
     lock: bool
     privileged: bool
+    protected: bool
     ends: bool
     cost: str
     feature: str
@@ -148,8 +151,8 @@ def mask(letters: str) -> int:
 
 
 def form(opcode: str, syntax: str, *, sem: str = "", raw: str = "", access: str = "", reads: str = "",
-         writes: str = "", undefined: str = "", lock: bool = False, privileged: bool = False, ends: bool = False,
-         cost: str = "alu", feature: str = "") -> Form:
+         writes: str = "", undefined: str = "", lock: bool = False, privileged: bool = False,
+         protected: bool = False, ends: bool = False, cost: str = "alu", feature: str = "") -> Form:
     """One row.
 
     >>> form("01 /r", "ADD r/m32, r32", sem="add", access="rw r", writes="oszapc", lock=True).operands
@@ -158,4 +161,4 @@ def form(opcode: str, syntax: str, *, sem: str = "", raw: str = "", access: str 
     if bool(sem) == bool(raw):
         raise ValueError(f"{opcode} {syntax}: name either a semantic function or a raw handler")
     return Form(opcode, syntax, sem, raw, tuple(access.split()), mask(reads), mask(writes), mask(undefined), lock,
-                privileged, ends, cost, feature)
+                privileged, protected, ends, cost, feature)

@@ -3,8 +3,8 @@
 Enters: SDM volume 2. Leaves: `FORMS`. Next: forms.py. All of them are irregular: each row names a raw handler of
 core/system.pxi, control.pxi, raw_segments.pxi, raw_descriptors.pxi or ports.pxi.
 
-`privileged` rows raise #GP(0) unless CPL is 0. A row that leaves its block in some cases only (STI, POPF, segment
-loads) does so by itself and is not marked `ends`.
+`privileged` rows raise #GP(0) unless CPL is 0, `protected` rows #UD in real and V86 mode. A row that leaves its block
+in some cases only (STI, POPF, segment loads) does so by itself and is not marked `ends`.
 """
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pvfast.isa.form import Form, form
 
 
 def _both_sizes(opcode: str, mnemonic: str, raw: str, *, access: str, wide: bool = False, privileged: bool = False,
-                ends: bool = False, cost: str = "descriptor_table") -> list[Form]:
+                protected: bool = False, ends: bool = False, cost: str = "descriptor_table") -> list[Form]:
     """An instruction on r/m16 whatever the operand size; a `wide` register destination is written by size."""
     narrow = f"{raw}16" if wide else raw
     return [
         form(f"o32 {opcode}", f"{mnemonic} r/m{32 if wide else 16}", raw=raw, access=access, privileged=privileged,
-             ends=ends, cost=cost),
-        form(f"o16 {opcode}", f"{mnemonic} r/m16", raw=narrow, access=access, privileged=privileged, ends=ends,
-             cost=cost),
+             protected=protected, ends=ends, cost=cost),
+        form(f"o16 {opcode}", f"{mnemonic} r/m16", raw=narrow, access=access, privileged=privileged,
+             protected=protected, ends=ends, cost=cost),
     ]
 
 
@@ -84,12 +84,12 @@ def _segments() -> list[Form]:
 
 def _descriptors() -> list[Form]:
     rows = [
-        *_both_sizes("0F 00 /0", "SLDT", "sldt", access="w", wide=True, cost="cr_read"),
-        *_both_sizes("0F 00 /1", "STR", "str", access="w", wide=True, cost="cr_read"),
-        *_both_sizes("0F 00 /2", "LLDT", "lldt", access="r", privileged=True),
-        *_both_sizes("0F 00 /3", "LTR", "ltr", access="r", privileged=True),
-        *_both_sizes("0F 00 /4", "VERR", "verr", access="r", cost="segment_load"),
-        *_both_sizes("0F 00 /5", "VERW", "verw", access="r", cost="segment_load"),
+        *_both_sizes("0F 00 /0", "SLDT", "sldt", access="w", wide=True, protected=True, cost="cr_read"),
+        *_both_sizes("0F 00 /1", "STR", "str", access="w", wide=True, protected=True, cost="cr_read"),
+        *_both_sizes("0F 00 /2", "LLDT", "lldt", access="r", privileged=True, protected=True),
+        *_both_sizes("0F 00 /3", "LTR", "ltr", access="r", privileged=True, protected=True),
+        *_both_sizes("0F 00 /4", "VERR", "verr", access="r", protected=True, cost="segment_load"),
+        *_both_sizes("0F 00 /5", "VERW", "verw", access="r", protected=True, cost="segment_load"),
         form("0F 01 /0", "SGDT m", raw="sgdt", access="w", cost="cr_read"),
         form("0F 01 /1", "SIDT m", raw="sidt", access="w", cost="cr_read"),
         form("o32 0F 01 /2", "LGDT m", raw="lgdt", access="r", privileged=True, cost="descriptor_table"),
@@ -100,12 +100,12 @@ def _descriptors() -> list[Form]:
     for opcode, name in (("0F 02", "LAR"), ("0F 03", "LSL")):
         rows += [
             form(f"o32 {opcode} /r", f"{name} r32, r/m16", raw=name.lower(), access="w r", writes="z",
-                 cost="segment_load"),
+                 protected=True, cost="segment_load"),
             form(f"o16 {opcode} /r", f"{name} r16, r/m16", raw=f"{name.lower()}16", access="w r", writes="z",
-                 cost="segment_load"),
+                 protected=True, cost="segment_load"),
         ]
-    rows += [form(f"{size} 63 /r", "ARPL r/m16, r16", raw="arpl", access="rw r", writes="z", cost="segment_load")
-             for size in ("o32", "o16")]
+    rows += [form(f"{size} 63 /r", "ARPL r/m16, r16", raw="arpl", access="rw r", writes="z", protected=True,
+                  cost="segment_load") for size in ("o32", "o16")]
     return rows
 
 

@@ -97,7 +97,8 @@ def describe(form: Form, index: int) -> str:
         attributes.append("A_RM8")
     terminator = form.raw in TERMINATORS or form.raw.startswith("jcc_")
     for condition, attribute in ((form.ends, "A_ENDS"), (form.lock, "A_LOCK"), (form.privileged, "A_PRIVILEGED"),
-                                 (terminator, "A_TERMINATOR"), (form.raw == "nop", "A_NOP"),
+                                 (form.protected, "A_PROTECTED"), (terminator, "A_TERMINATOR"),
+                                 (form.raw == "nop", "A_NOP"),
                                  (form.sem and operands[0] in ("AL", "AX", "EAX"), "A_ACCUMULATOR")):
         if condition:
             attributes.append(attribute)
@@ -137,6 +138,8 @@ def operand_sizes(form: Form) -> tuple[int, ...]:
         return (0,) if opcode.size == 32 else (1,)
     if opcode.prefix or (0xD8 <= opcode.byte <= 0xDF and not opcode.escape):
         return (0, 1)       # MMX, SSE, x87: the operand size does not matter
+    if {"CR", "DR"} & set(form.operands):
+        return (0, 1)       # nor for MOV to and from these
     named = {32 if o.endswith("32") else 16 for o in form.operands
              if o in ("r/m32", "r32", "imm32", "EAX", "rel32", "moffs32", "r/m16", "r16", "imm16", "AX", "moffs16",
                       "ptr16:32", "m16:32")}

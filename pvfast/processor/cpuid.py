@@ -7,7 +7,7 @@ FEATURE_BITS = {"FPU": 0, "VME": 1, "DE": 2, "PSE": 3, "TSC": 4, "MSR": 5, "PAE"
                 "MTRR": 12, "PGE": 13, "MCA": 14, "CMOV": 15, "PAT": 16, "PSE36": 17, "CLFSH": 19, "MMX": 23,
                 "FXSR": 24, "SSE": 25, "SSE2": 26}
 """Bits of CPUID.1:EDX by the names of SDM 2, CPUID, table 3-11; rows of isa/ name them."""
-FEATURES = sum(1 << FEATURE_BITS[name] for name in ("PSE", "TSC", "MSR", "CX8", "SEP", "PGE", "CMOV"))
+FEATURES = sum(1 << FEATURE_BITS[name] for name in ("VME", "PSE", "TSC", "MSR", "CX8", "SEP", "PGE", "CMOV"))
 """CPUID.1:EDX of every model: the features that the core executes."""
 
 
