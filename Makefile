@@ -2,7 +2,7 @@
 #
 #   make run      the main job: measure the built-in guest       make test     build and pass the tests
 #   make check    linters, warnings, stubs, generator, doctests  make checked  the same tests on the checked build
-#   make bench    asv, on the last commit                        make fuzz     differential tests against Unicorn
+#   make bench    asv, on the last commit                        make fuzz     docs/differential.md: 1,000,000 cases
 #   make bench-peers  docs/performance-table.md                  make wheel    build a wheel and try it elsewhere
 #   make clean    remove what was built                          make distclean  ... and the environments
 #
@@ -109,7 +109,7 @@ bench-peers: $(BUILT) $(VENV)/tools
 	$(BIN)/python -m benchmarks.report docs/performance-table.md $(ARGS)
 
 fuzz: $(BUILT)
-	$(BIN)/python -m tests.differential.fuzz $(ARGS)
+	$(BIN)/python -m tests.differential.fuzz --report docs/differential.md $(ARGS)
 
 # A wheel that lacks a file works in the source tree and nowhere else: install it into an environment of its own.
 wheel: $(VENV)/dependencies

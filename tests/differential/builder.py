@@ -8,6 +8,7 @@ instruction has used it, by a MOV afterwards. What a branch may skip is forgotte
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -22,6 +23,10 @@ WINDOW = range(DATA, STACK + STACK_BYTES)
 """Data and stack: all that programs read and write, below 64 KiB for 16-bit addressing."""
 SEGMENT_BASE = {"fs": 0x1230, "gs": 0xFFFFE000}
 """Linear bases of FS and GS relative to DS; that of GS wraps around, as a per-CPU offset may."""
+
+FXSAVE_BYTES = 512
+INITIAL_FXSAVE = struct.pack("<HHBxHIIIII", 0x37F, 0, 0, 0, 0, 0, 0, 0, 0x1F80).ljust(FXSAVE_BYTES, b"\0")
+"""x87, MMX and SSE state after FNINIT, with the MXCSR of RESET (SDM 1:8.1.5, 1:10.2.3; layout: SDM 2 FXSAVE)."""
 
 INTERESTING = (0, 1, 2, 3, 0x7F, 0x80, 0x81, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000,
                0x80000001, 0xFFFFFF80, 0xFFFF8000, 0xFFFFFFFE, 0xFFFFFFFF, 0x0F, 0x10, 0x1F, 0x20, 0x55555555)
@@ -65,6 +70,7 @@ class Program:
     eflags: int = 0x2
     patches: list[tuple[int, bytes]] = field(default_factory=list)
     pool_offset: int = 0
+    fxsave: bytes = INITIAL_FXSAVE
     forms: list[Form] = field(default_factory=list)
     undefined: int = 0
     ever_undefined: int = 0

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from pvfast.isa.form import Form
 
-from .builder import MOV_MEMORY, SHAPES, Program, row
+from .builder import INITIAL_FXSAVE, MOV_MEMORY, SHAPES, WINDOW, Program, row
 from .differences import TRAPS
 from .encoder import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, Memory, encode
-from .instructions import COMPARED, JUMP_SHORT, Choice, add
+from .families import add
+from .instructions import COMPARED, JUMP_SHORT, Choice
 
 SEQUENCED = tuple(form for form in COMPARED if form.raw not in TRAPS | {"hlt"})
 JUMPS = [form for form in COMPARED if form.raw.startswith("jcc_")]
@@ -49,10 +50,18 @@ class Case:
     ever_undefined: int
     forms: tuple[Form, ...]
     reference: bytes
+    fxsave: bytes = INITIAL_FXSAVE      # x87, MMX and SSE at the start, as FXSAVE stores them
 
     @property
     def end(self) -> int:
         return self.address + len(self.code)
+
+    def window(self, content: bytes) -> bytearray:
+        """What the windows hold at the start: a part of the pool, then the patches."""
+        window = bytearray(content[self.pool_offset:self.pool_offset + len(WINDOW)])
+        for address, data in self.patches:
+            window[address - WINDOW.start:address - WINDOW.start + len(data)] = data
+        return window
 
 
 def add_call_site(program: Program) -> None:
@@ -106,7 +115,7 @@ def finish(program: Program, number: int) -> Case:
         reference[at:at + len(code)] = code
     return Case(number, program.address, bytes(program.code), tuple(program.initial), program.eflags,
                 tuple(program.patches), program.pool_offset, program.undefined, program.ever_undefined,
-                tuple(program.forms), bytes(reference))
+                tuple(program.forms), bytes(reference), program.fxsave)
 
 
 def single(seed: int, number: int, address: int, form: Form, choice: Choice, dead: bool, jump: int | None) -> Case:

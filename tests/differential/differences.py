@@ -5,8 +5,12 @@ Enters: rows and finished comparisons. Leaves: reasons. Next: builder.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pvfast.isa.form import Form
+
+if TYPE_CHECKING:
+    from .cases import Case
 
 _NO_TABLES = "Unicorn starts with null selectors and no descriptor tables: tests/core/test_segments.py"
 _NO_EVENTS = "needs an IDT or a GDT, which Unicorn does not use: tests/core/test_interrupts.py"
@@ -33,6 +37,19 @@ TRAPS = {"int3", "int_n", "ud2"}
 """Raw handlers whose job is to fault: exempt from the share of cases that complete."""
 
 
+RING_DEPENDENT = {"cli", "sti", "hlt", "popf", "popf16", "pushf", "pushf16", "int_n"}
+"""Raw handlers whose result depends on the ring; so does every privileged one's."""
+
+
+def depends_on_ring(case: Case) -> bool:
+    return any(form.privileged or form.raw in RING_DEPENDENT for form in case.forms)
+
+
+def unicorn_differs(case: Case) -> bool:
+    """Whether a row of DIFFERENCES says that only the host can tell what is right."""
+    return not UNICORN_WRONG.isdisjoint(form.mnemonic for form in case.forms)
+
+
 def reason_not_compared(form: Form) -> str | None:
     return NOT_COMPARED.get(form.raw)
 
@@ -45,6 +62,7 @@ class Difference:
     what: str
     right: str
     treatment: str
+    mnemonics: tuple[str, ...] = ()     # of the cases that Unicorn does not get at all
 
 
 DIFFERENCES: tuple[Difference, ...] = (
@@ -65,4 +83,6 @@ DIFFERENCES: tuple[Difference, ...] = (
         "pvfast: SDM 2 CMPXCHG8B, only ZF is affected",
         "the same"),
 )
-"""Each with its treatment in cases.py; none of their cases is left out."""
+"""Each with its treatment in instructions.py, or with the mnemonics whose cases are compared with the host alone."""
+
+UNICORN_WRONG = {mnemonic for difference in DIFFERENCES for mnemonic in difference.mnemonics}

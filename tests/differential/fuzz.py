@@ -1,14 +1,18 @@
 """`python -m tests.differential.fuzz`: many cases, their differences, and which handlers they executed.
 
 Enters: a seed and a count. Leaves: a report and an exit status. Half of the cases go through TARGETS in turn, the other
-half are sequences; every case runs in four worlds of pvfast and once in Unicorn.
+half are sequences. Every case runs in six worlds of pvfast, in Unicorn and on the host's processor: Unicorn says what
+is expected in ring 0, the host in ring 3, and either of them for both where the other cannot and the ring does not
+matter.
 """
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,13 +24,17 @@ from pvfast.isa.forms import FORMS
 from pvfast.isa.generate import handler_names
 
 from .cases import Case, sequence, single
-from .differences import DIFFERENCES, TRAPS, reason_not_compared
+from .differences import DIFFERENCES, TRAPS, depends_on_ring, reason_not_compared, unicorn_differs
+from .host import host
 from .instructions import COMPARED
-from .runners import CODE, SLOT, SLOTS, PvfastRunner, UnicornRunner, compare, pool
+from .outcome import Outcome, compare
+from .runners import CODE, IF, SLOT, SLOTS, PvfastRunner, UnicornRunner, pool
 from .targets import TARGETS
 
-COLLECT = 0x1000
-"""Handlers are collected after this many cases, well before their slots and the arena are used again."""
+CHUNK = 0x2000
+"""Cases that one process runs with fresh runners. Fewer than slots, so that no address is used twice."""
+COLLECT = 0x800
+"""Handlers are collected after this many cases, well before the arena is used again."""
 
 
 @dataclass
@@ -46,24 +54,92 @@ class Found:
         return "\n".join(lines)
 
 
+class Session:
+    """Runners of all kinds, and what they found about some cases."""
+
+    def __init__(self, seed: int) -> None:
+        content = pool(seed)
+        self.fuzz = Fuzz(seed)
+        self.unicorn = UnicornRunner(content)
+        self.host = None if host.unavailable() else host.HostRunner(content)
+        self.worlds = [PvfastRunner(content, paged=paged, segmented=segmented)
+                       for segmented in (False, True) for paged in (False, True)]
+        self.worlds += [PvfastRunner(content, paged=True, segmented=segmented, user=True)
+                        for segmented in (False, True)]
+        self.clean: set[int] = set()        # slots whose case ran to its end without a difference
+
+    def run(self, cases: Sequence[Case]) -> None:
+        for first in range(0, len(cases), COLLECT):
+            some = cases[first:first + COLLECT]
+            natives = self.host.run_many(some) if self.host else [None] * len(some)
+            for case, native in zip(some, natives, strict=True):
+                self.run_case(case, native)
+            self.collect()
+        if self.host:
+            self.host.close()
+
+    def run_case(self, case: Case, native: Outcome | None) -> None:
+        fuzz = self.fuzz
+        fuzz.cases += 1
+        emulated = None if unicorn_differs(case) else self.unicorn.run(case)
+        same = not depends_on_ring(case)
+        fuzz.comparisons["Unicorn"] += emulated is not None
+        fuzz.comparisons["host"] += native is not None
+        differences = {}
+        complete = None
+        for world in self.worlds:
+            first, second = (native, emulated) if world.user else (emulated, native)
+            expected = first or (second if same else None)
+            if expected is None:
+                continue
+            actual = world.run(case)
+            fuzz.comparisons[world.name] += 1
+            ignored_flags = 0 if expected is first else IF
+            if found := compare(case, expected, actual, ignored_flags):
+                differences[world.name] = found
+                if expected is first and second is not None and same:
+                    agrees = not compare(case, second, actual, IF)
+                    found.append(f"{'Unicorn' if world.user else 'the host'} agrees with "
+                                 f"{'pvfast' if agrees else 'it or neither'}")
+            # A privileged instruction completes in ring 0 only: one of the two has to.
+            complete = complete or expected.vector in (None, "halt")
+        if complete is not None:
+            for form in dict.fromkeys(case.forms):
+                fuzz.tried[form] += 1
+                fuzz.completed[form] += complete
+        if differences:
+            fuzz.found.append(Found(case, differences))
+        elif complete:
+            self.clean.add((case.address - CODE) // SLOT)
+
+    def collect(self) -> None:
+        """Note the handlers of the blocks that clean cases ran."""
+        for world in self.worlds:
+            for start, _, numbers in decoded_handlers(world.machine):
+                if ((start - world.base & 0xFFFFFFFF) - CODE) // SLOT in self.clean:
+                    self.fuzz.executed.update(numbers)
+        self.clean.clear()
+
+
+def run_chunk(chunk: tuple[int, range]) -> Fuzz:
+    """Some cases of a seed, with runners of their own."""
+    seed, numbers = chunk
+    session = Session(seed)
+    session.run([session.fuzz.make(number) for number in numbers])
+    return session.fuzz
+
+
 @dataclass
 class Fuzz:
-    """One run: `run()` some cases, then look at what was found."""
+    """What came of some cases of a seed."""
 
     seed: int
     cases: int = 0
+    comparisons: Counter[str] = field(default_factory=Counter)
     found: list[Found] = field(default_factory=list)
     tried: Counter[Form] = field(default_factory=Counter)
     completed: Counter[Form] = field(default_factory=Counter)
     executed: set[int] = field(default_factory=set)
-    seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        content = pool(self.seed)
-        self.unicorn = UnicornRunner(content)
-        self.worlds = [PvfastRunner(content, paged=paged, segmented=segmented)
-                       for segmented in (False, True) for paged in (False, True)]
-        self.clean: set[int] = set()        # slots whose case ran to its end without a difference
 
     def make(self, number: int) -> Case:
         """Case `number`: even ones are targets in turn, odd ones sequences."""
@@ -73,45 +149,27 @@ class Fuzz:
         target = TARGETS[number // 2 % len(TARGETS)]
         return single(self.seed, number, address, target.form, target.choice, target.dead, target.jump)
 
-    def run(self, count: int, progress: bool = False) -> None:
+    def run(self, count: int, processes: int = 1, progress: bool = False) -> None:
+        """The first `count` cases. The same for any number of processes."""
+        chunks = [(self.seed, range(first, min(first + CHUNK, count))) for first in range(0, count, CHUNK)]
         start = time.perf_counter()
-        for _ in range(count):
-            self.run_case(self.make(self.cases))
-            self.cases += 1
-            if self.cases % COLLECT == 0:
-                self.collect()
+        with multiprocessing.Pool(processes) as workers:
+            for part in workers.imap(run_chunk, chunks):
+                self.merge(part)
                 if progress:
-                    print(f"\r{self.cases} cases, {len(self.found)} differences, {len(self.executed)} handlers, "
-                          f"{self.cases / (time.perf_counter() - start):.0f}/s ", end="", file=sys.stderr, flush=True)
-        self.collect()
-        self.seconds += time.perf_counter() - start
+                    print(f"\r{self.cases} of {count} cases, {len(self.found)} differences, {len(self.executed)} "
+                          f"handlers, {self.cases / (time.perf_counter() - start):.0f}/s ", end="", file=sys.stderr,
+                          flush=True)
         if progress:
             print(file=sys.stderr)
 
-    def run_case(self, case: Case) -> None:
-        expected = self.unicorn.run(case)
-        differences = {}
-        for world in self.worlds:
-            if found := compare(case, expected, world.run(case)):
-                differences[world.name] = found
-        complete = expected.vector in (None, "halt")
-        for form in dict.fromkeys(case.forms):
-            self.tried[form] += 1
-            self.completed[form] += complete
-        if differences:
-            self.found.append(Found(case, differences))
-        elif complete:
-            self.clean.add((case.address - CODE) // SLOT)
-
-    def collect(self) -> None:
-        """Note the handlers of the blocks that clean cases ran; forget the slots."""
-        for world in self.worlds:
-            for start, _, numbers in decoded_handlers(world.machine):
-                if ((start - world.base & 0xFFFFFFFF) - CODE) // SLOT in self.clean:
-                    self.executed.update(numbers)
-        self.clean.clear()
-        if self.cases % SLOTS == 0:
-            self.unicorn.forget()
+    def merge(self, part: Fuzz) -> None:
+        self.cases += part.cases
+        self.found += part.found
+        for mine, other in ((self.tried, part.tried), (self.completed, part.completed),
+                            (self.comparisons, part.comparisons)):
+            mine.update(other)
+        self.executed |= part.executed
 
     # --- What came of it ------------------------------------------------------------------------------------------
 
@@ -135,12 +193,15 @@ class Fuzz:
         missing = self.missing_handlers()
         share = min(self.completed[f] / self.tried[f] for f in COMPARED if f.raw not in TRAPS and self.tried[f])
         lines = [
-            "# Differential tests against Unicorn 2.1.4", "",
+            "# Differential tests against Unicorn 2.1.4 and the host's processor", "",
             f"Made by `python -m tests.differential.fuzz --cases {self.cases} --seed {self.seed}`.",
-            "Every case runs once in Unicorn and in four worlds of pvfast (flat, paged, segmented, both); registers,",
-            "EFLAGS without undefined flags, memory, EIP and faults are compared.", "",
+            "Every case runs in Unicorn (ring 0), on the host's processor (ring 3) and in six worlds of pvfast: flat,",
+            "paged, segmented, both; and in ring 3 paged and segmented+paged. Registers, EFLAGS without undefined",
+            "flags, memory, EIP and faults are compared; in ring 3 also selectors, error codes and CR2.", "",
             "| what | figure |", "|---|---|", f"| cases | {self.cases} |",
-            f"| comparisons | {self.cases * len(self.worlds)} |", f"| unexplained differences | {len(self.found)} |",
+            *(f"| {'states expected by' if name in ('Unicorn', 'host') else 'compared in world'} {name} | {count} |"
+              for name, count in self.comparisons.items()),
+            f"| unexplained differences | {len(self.found)} |",
             f"| rows compared | {len(COMPARED) - len(self.missing_forms())} of {len(COMPARED)} |",
             f"| fewest cases of a row | {min(self.tried[form] for form in COMPARED)} |",
             f"| least share of a row's cases that complete without a fault | {share:.0%} |",
@@ -160,17 +221,21 @@ class Fuzz:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.differential.fuzz", description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=100_000)
+    parser.add_argument("--cases", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--report", type=Path, help="Markdown file to write")
     options = parser.parse_args(arguments)
+    if reason := host.unavailable():
+        print(f"not compared with the host: {reason}")
     fuzz = Fuzz(options.seed)
-    fuzz.run(options.cases, progress=True)
+    start = time.perf_counter()
+    fuzz.run(options.cases, options.processes, progress=True)
     for found in fuzz.found[:20]:
         print(found)
     missing = fuzz.missing_handlers()
     print(f"{fuzz.cases} cases (seed {fuzz.seed}), {len(fuzz.found)} differences, {len(missing)} handlers not "
-          f"executed, {fuzz.cases / fuzz.seconds:.0f} cases/s")
+          f"executed, {fuzz.cases / (time.perf_counter() - start):.0f} cases/s")
     for name in missing[:40]:
         print(f"    not executed: {name}")
     for form in fuzz.faulting_forms():

@@ -56,6 +56,8 @@ UNSYNCHRONISED = ("loopz", "loopnz", "cmpxchg8b")
 """Raw handlers for which Unicorn has to have its flags in order (differences.py)."""
 STRINGS = ("movs", "stos", "lods", "cmps", "scas")
 NOP2 = bytes([OPERAND_SIZE, 0x90])
+LINUX_SYSTEM_CALL = 0x80
+"""INT with this would be one on the host."""
 RELATIVE = ("jmp", "call", "loop", "loopz", "loopnz", "jecxz")
 PUSH_IMMEDIATE, TEST, JUMP_SHORT = row("68", "PUSH imm32"), row("85 /r", "TEST r/m32, r32"), row("EB", "JMP rel8")
 
@@ -359,9 +361,9 @@ def add_divide(program: Program, form: Form, choice: Choice) -> None:
 
 
 def add_popf(program: Program, form: Form) -> None:
-    """POPF of flags pushed before: not TF, and nothing that only a V86 monitor sets."""
+    """POPF of flags pushed before: not TF, not AC (ring 3 would check alignment), nothing of a V86 monitor's."""
     program.require_stack()
-    flags = program.rng.getrandbits(22) & ~0x100 & 0x247FD5
+    flags = program.rng.getrandbits(22) & 0x207ED5
     program.emit(PUSH_IMMEDIATE, encode(PUSH_IMMEDIATE, immediate=flags), stack=-4, stores=True)
     wide = form.raw == "popf"
     program.emit(form, encode(form), stack=4 if wide else 2, undefined=0)
@@ -382,7 +384,7 @@ def add_trap(program: Program, form: Form) -> None:
         program.ever_undefined |= FLAGS["a"]
         program.used.add(EAX)
     program.require_stack()
-    immediate = program.rng.randrange(0x20, 0x100)
+    immediate = program.rng.choice([n for n in range(0x20, 0x100) if n != LINUX_SYSTEM_CALL])
     program.emit(form, encode(form, immediate=immediate))
 
 

@@ -1,15 +1,15 @@
 """The two emulators, behind one interface: load a case, run it, read what came of it.
 
-Enters: a Case. Leaves: `Outcome`, and the differences between two. Next: fuzz.py.
+Enters: a Case. Leaves: `Outcome`. Next: host/host.py, then fuzz.py.
 
-pvfast runs every case in four worlds: flat, paged (with the pages of the windows in another order), segmented (all
-segments have a base, so the same program lies elsewhere) and both. Unicorn runs it flat, at fresh addresses,
+pvfast runs every case in six worlds. In ring 0: flat, paged (with the pages of the windows in another order), segmented
+(all segments have a base, so the same program lies elsewhere) and both. In ring 3, with the host's segments, IF set and
+faults that go to another stack: paged, and segmented too. Unicorn runs a case flat in ring 0, at fresh addresses,
 because it does not notice code that the host rewrites.
 """
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 import numpy as np
 import unicorn
@@ -19,16 +19,23 @@ import pvfast
 
 from .builder import SEGMENT_BASE, WINDOW
 from .cases import Case
+from .outcome import REGISTERS, SEGMENTS, Outcome
+from .tables import LDT, SELECTORS
 
-IDT, GDT, HANDLERS = 0x1000, 0x1900, 0x2000
+IDT, GDT, HANDLERS, LDT_ADDRESS, TSS, RING0_STACK = 0x1000, 0x1900, 0x2000, 0x2100, 0x2200, 0x3000
+KERNEL_CODE, KERNEL_DATA, LDT_SELECTOR, TSS_SELECTOR = 0x08, 0x10, 0x18, 0x20
+USER_VECTORS = (3, 4, 0x80)
+"""Linux lets ring 3 use INT with these."""
 CODE, SLOT, SLOTS = 0x400000, 0x200, 0x4000
 """Case n lies in slot n modulo SLOTS."""
 SPACE = 0x1000000
 TABLES = 0x3000000
 BASE = 0x1400000
 """Of all segments in the segmented worlds; RAM reaches behind it."""
-COMPARED_FLAGS = 0x247FD5
-REGISTERS = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
+WITH_ERROR_CODE = (8, 10, 11, 12, 13, 14, 17)
+"""SDM 3:6.15."""
+IF = 0x200
+PRESENT_WRITABLE, USER = 3, 4
 UC_REGISTERS = [getattr(uc_x86, f"UC_X86_REG_{name.upper()}") for name in (*REGISTERS, "eip", "eflags")]
 
 
@@ -39,17 +46,6 @@ def pool(seed: int) -> bytes:
     for start in rng.integers(0, 0x10000 - 64, 400):
         content[start:start + rng.integers(1, 64)] = rng.choice((0, 0, 0xFF, 0x80, 0x7F))
     return content.tobytes()
-
-
-@dataclass
-class Outcome:
-    """State after a case. `vector`: of the fault that ended it, "halt", or None at its end."""
-
-    registers: list[int]
-    eip: int
-    eflags: int
-    window: bytes
-    vector: int | str | None
 
 
 class UnicornRunner:
@@ -81,9 +77,7 @@ class UnicornRunner:
 
     def run(self, case: Case) -> Outcome:
         self.view[case.address:case.end] = case.reference
-        self.view[WINDOW.start:WINDOW.stop] = self.content[case.pool_offset:case.pool_offset + len(WINDOW)]
-        for address, data in case.patches:
-            self.view[address:address + len(data)] = data
+        self.view[WINDOW.start:WINDOW.stop] = case.window(self.content)
         self.uc.reg_write_batch(list(zip(UC_REGISTERS, (*case.registers, case.address, case.eflags), strict=True)))
         self.vector = None
         try:
@@ -107,37 +101,57 @@ class UnicornRunner:
 class PvfastRunner:
     """One world of pvfast, whose programs see the same addresses as Unicorn's."""
 
-    def __init__(self, content: bytes, *, paged: bool = False, segmented: bool = False) -> None:
+    def __init__(self, content: bytes, *, paged: bool = False, segmented: bool = False, user: bool = False) -> None:
         self.content = content
-        self.paged, self.segmented = paged, segmented
-        self.name = {(0, 0): "flat", (1, 0): "paged", (0, 1): "segmented", (1, 1): "segmented+paged"}[paged, segmented]
+        self.paged, self.segmented, self.user = paged, segmented, user
+        self.name = "+".join(name for name, chosen in (("user", user), ("segmented", segmented), ("paged", paged))
+                             if chosen) or "flat"
         self.base = BASE if segmented else 0
         self.start()
 
     def start(self) -> None:
         self.machine = pvfast.Machine(ram="64M")
+        base = self.base
+        system = (struct.pack("<HHBBBB", limit, base + address & 0xFFFF, base + address >> 16 & 0xFF, access, 0,
+                              base + address >> 24)
+                  for address, limit, access in ((LDT_ADDRESS, 8 * len(LDT) - 1, 0x82), (TSS, 103, 0x89)))
+        flat = (struct.pack("<HHBBBB", 0xFFFF, base & 0xFFFF, base >> 16 & 0xFF, access, 0xCF, base >> 24)
+                for access in (0x9B, 0x93))
+        self.machine.write(base + GDT, b"".join((bytes(8), *flat, *system)))
+        self.machine.write(base + IDT, b"".join(
+            struct.pack("<HHHH", HANDLERS + vector, KERNEL_CODE, 0xEE00 if vector in USER_VECTORS else 0x8E00, 0)
+            for vector in range(256)))
+        self.machine.write(base + HANDLERS, b"\xf4" * 256)
+        self.machine.write(base + LDT_ADDRESS, b"".join(segment.descriptor(base) for segment in LDT))
+        self.machine.write(base + TSS, struct.pack("<III", 0, RING0_STACK, KERNEL_DATA).ljust(102, b"\0") + b"\x68\0")
         cpu = self.machine.cpu
+        cpu.gdtr = (base + GDT, 0x27)
+        cpu.idtr = (base + IDT, 0x7FF)
+        for name in SEGMENTS:
+            number, attributes = (KERNEL_CODE, 0xC09B) if name == "cs" else (KERNEL_DATA, 0xC093)
+            getattr(cpu, name).set(number, base + SEGMENT_BASE.get(name, 0) & 0xFFFFFFFF, 0xFFFFFFFF, attributes)
+        if self.user:
+            self.load_system_registers()
         if self.paged:
             self.make_tables()
-        base = self.base
-        descriptors = [struct.pack("<HHBBBB", 0xFFFF, base & 0xFFFF, base >> 16 & 0xFF, access, 0xCF, base >> 24)
-                       for access in (0x9B, 0x93)]
-        self.write(GDT, bytes(8) + b"".join(descriptors))
-        self.write(IDT, b"".join(struct.pack("<HHHH", HANDLERS + vector, 0x08, 0x8E00, 0) for vector in range(256)))
-        self.write(HANDLERS, b"\xf4" * 256)
-        cpu.gdtr = (base + GDT, 23)
-        cpu.idtr = (base + IDT, 0x7FF)
-        for name in ("es", "cs", "ss", "ds", "fs", "gs"):
-            selector, attributes = (0x08, 0xC09B) if name == "cs" else (0x10, 0xC093)
-            getattr(cpu, name).set(selector, (base + SEGMENT_BASE.get(name, 0)) & 0xFFFFFFFF, 0xFFFFFFFF, attributes)
+
+    def load_system_registers(self) -> None:
+        """LLDT AX; LTR CX; HLT."""
+        cpu = self.machine.cpu
+        self.machine.write(self.base + CODE, b"\x0f\x00\xd0\x0f\x00\xd9\xf4")
+        cpu.eax, cpu.ecx, cpu.eip = LDT_SELECTOR, TSS_SELECTOR, CODE
+        self.machine.run(max_instructions=3)
 
     def make_tables(self) -> None:
-        """Linear to physical one to one, but with the window's pages reversed."""
+        """Linear to physical one to one, but the window's pages reversed; ring 3 sees only them and what is above."""
         frames = np.arange(TABLES // 0x1000, dtype="<u4")
         first, last = (WINDOW.start + self.base) // 0x1000, (WINDOW.stop + self.base) // 0x1000
         frames[first:last] = frames[first:last][::-1].copy()
-        self.machine.write(TABLES + 0x1000, (frames * 0x1000 | 3).tobytes())
-        directory = [TABLES + 0x1000 + 0x1000 * n | 3 for n in range(TABLES >> 22)]
+        entries = frames * 0x1000 | PRESENT_WRITABLE
+        if self.user:
+            entries[first:] |= USER
+        self.machine.write(TABLES + 0x1000, entries.tobytes())
+        directory = [TABLES + 0x1000 + 0x1000 * n | PRESENT_WRITABLE | USER for n in range(TABLES >> 22)]
         self.machine.write(TABLES, struct.pack(f"<{len(directory)}I", *directory))
         self.machine.cpu.cr3 = TABLES
         self.machine.cpu.cr0 = 0x80000011
@@ -152,18 +166,26 @@ class PvfastRunner:
         read = self.machine.read_linear if self.paged else self.machine.read
         return read(address + self.base, size)
 
+    def enter_ring3(self) -> None:
+        """The segments that the host starts with."""
+        cpu = self.machine.cpu
+        for name, number in zip(SEGMENTS, SELECTORS, strict=True):
+            segment = LDT[number >> 3]
+            getattr(cpu, name).set(number, segment.base + self.base & 0xFFFFFFFF, 0xFFFFFFFF, segment.attributes)
+
     def run(self, case: Case) -> Outcome:
         cpu = self.machine.cpu
         self.write(case.address, case.code)
-        window = bytearray(self.content[case.pool_offset:case.pool_offset + len(WINDOW)])
-        for address, data in case.patches:
-            window[address - WINDOW.start:address - WINDOW.start + len(data)] = data
-        self.write(WINDOW.start, window)
+        self.write(WINDOW.start, case.window(self.content))
+        if self.user:
+            self.enter_ring3()
         (cpu.eax, cpu.ecx, cpu.edx, cpu.ebx, cpu.esp, cpu.ebp, cpu.esi, cpu.edi) = case.registers
-        cpu.eip, cpu.eflags = case.address, case.eflags
+        cpu.eip, cpu.eflags = case.address, case.eflags | (IF if self.user else 0)
         stop = self.machine.run(until=(case.end + self.base) & 0xFFFFFFFF, max_instructions=10_000)
         registers = [cpu.eax, cpu.ecx, cpu.edx, cpu.ebx, cpu.esp, cpu.ebp, cpu.esi, cpu.edi]
         outcome = Outcome(registers, stop.eip, cpu.eflags, self.read(WINDOW.start, len(WINDOW)), None)
+        if self.user:
+            outcome.selectors = tuple(getattr(cpu, name).selector for name in SEGMENTS)
         if stop.reason is pvfast.StopReason.HALT:
             outcome.vector = "halt"
             if stop.eip - 1 in range(HANDLERS, HANDLERS + 256):
@@ -175,37 +197,18 @@ class PvfastRunner:
 
     def unwind(self, outcome: Outcome, vector: int) -> None:
         """Back to the state before delivery, from the frame on the stack."""
-        frame = 16 if vector in (8, 10, 11, 12, 13, 14, 17) else 12
-        esp = outcome.registers[4]
         outcome.vector = vector
-        outcome.eip, _, outcome.eflags = struct.unpack("<3I", self.read(esp + frame - 12, 12))
-        outcome.registers[4] = esp + frame
-        start = esp - WINDOW.start
-        window = bytearray(outcome.window)
-        window[start:start + frame] = bytes(frame)
-        outcome.window = bytes(window)
-
-
-def compare(case: Case, expected: Outcome, actual: Outcome) -> list[str]:
-    """What differs, in words; undefined flags do not count."""
-    found = []
-    if expected.vector != actual.vector:
-        return [f"vector {expected.vector} expected, not {actual.vector} (eip {expected.eip:#x}, {actual.eip:#x})"]
-    faulted = expected.vector not in (None, "halt")
-    for name, a, b in zip(REGISTERS, expected.registers, actual.registers, strict=True):
-        if a != b:
-            found.append(f"{name} {a:#x} expected, not {b:#x}")
-    if expected.eip != actual.eip:
-        found.append(f"eip {expected.eip:#x} expected, not {actual.eip:#x}")
-    mask = COMPARED_FLAGS & ~(case.ever_undefined if faulted else case.undefined)
-    if (expected.eflags ^ actual.eflags) & mask:
-        found.append(f"eflags {expected.eflags & mask:#x} expected, not {actual.eflags & mask:#x}")
-    window = expected.window
-    if faulted:         # pvfast pushed a frame below ESP
-        esp = actual.registers[4] - WINDOW.start
-        window = window[:esp - 16] + actual.window[esp - 16:esp] + window[esp:]
-    if window != actual.window:
-        at = next(i for i, (a, b) in enumerate(zip(window, actual.window, strict=True)) if a != b)
-        found.append(f"memory at {WINDOW.start + at:#x}: {window[at:at + 8].hex()} expected, "
-                     f"not {actual.window[at:at + 8].hex()}")
-    return found
+        esp = frame = outcome.registers[4]
+        if vector in WITH_ERROR_CODE:
+            (outcome.error,) = struct.unpack("<I", self.read(esp, 4))
+            frame += 4
+        if vector == 14:
+            outcome.cr2 = self.machine.cpu.cr2 - self.base & 0xFFFFFFFF
+        outcome.eip, cs, outcome.eflags = struct.unpack("<3I", self.read(frame, 12))
+        if self.user:
+            outcome.registers[4], ss = struct.unpack("<2I", self.read(frame + 12, 8))
+            es, _, _, *rest = outcome.selectors
+            outcome.selectors = (es, cs, ss, *rest)
+        else:
+            outcome.registers[4] = frame + 12
+            outcome.delivery = range(esp - WINDOW.start, frame + 12 - WINDOW.start)
