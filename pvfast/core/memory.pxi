@@ -218,9 +218,25 @@ cdef void flush_page(CPU* cpu, u32 linear) noexcept nogil:
 # --- Linear ----------------------------------------------------------------------------------------------------------
 
 cdef bint linear_read(CPU* cpu, u32 linear, u32 size, bint user, u32* value) noexcept nogil:
+    """1, 2 or 4 bytes: at once where the TLB or the end of RAM allows it, as generated handlers do."""
+    cdef char* host
+    if cpu.cr0 & CR0_PG:
+        if rare(not read_at(cpu, <char*>&cpu.tlb[user], DS, linear, size, PAGED, &host)):
+            return checked_read(cpu, linear, size, user, value)
+    elif rare(not read_at(cpu, cpu.ram, DS, linear, size, FLAT, &host)):
+        return checked_read(cpu, linear, size, user, value)
+    if size == 4:
+        value[0] = (<u32*>host)[0]
+    elif size == 2:
+        value[0] = (<u16*>host)[0]
+    else:
+        value[0] = (<u8*>host)[0]
+    return True
+
+
+cdef bint checked_read(CPU* cpu, u32 linear, u32 size, bint user, u32* value) noexcept nogil:
     cdef u64 low, high
     cdef u32 first = PAGE_SIZE - (linear & 0xFFF)
-    cdef u32 part
     if first >= size:
         return translate(cpu, linear, False, user, &low) and physical_read(cpu, low, size, value)
     if not (translate(cpu, linear, False, user, &low) and translate(cpu, linear + first, False, user, &high)):
@@ -241,7 +257,23 @@ cdef bint split_read(CPU* cpu, u64 low, u64 high, u32 first, u32 size, u32* valu
 
 
 cdef bint linear_write(CPU* cpu, u32 linear, u32 size, bint user, u32 value) noexcept nogil:
-    """Stores all of it or, on a fault in either page, nothing."""
+    """Stores all of it or, on a fault in either page, nothing; at once where that is possible."""
+    cdef char* host
+    if cpu.cr0 & CR0_PG:
+        if rare(not write_at(cpu, <char*>&cpu.tlb[user], DS, linear, size, PAGED, &host)):
+            return checked_write(cpu, linear, size, user, value)
+    elif rare(not write_at(cpu, cpu.ram, DS, linear, size, FLAT, &host)):
+        return checked_write(cpu, linear, size, user, value)
+    if size == 4:
+        (<u32*>host)[0] = value
+    elif size == 2:
+        (<u16*>host)[0] = <u16>value
+    else:
+        (<u8*>host)[0] = <u8>value
+    return True
+
+
+cdef bint checked_write(CPU* cpu, u32 linear, u32 size, bint user, u32 value) noexcept nogil:
     cdef u64 low, high
     cdef u32 first = PAGE_SIZE - (linear & 0xFFF)
     if first >= size:
@@ -333,6 +365,9 @@ cdef bint segment_check(CPU* cpu, Segment* s, u32 which, u32 offset, u32 size, b
     cdef u32 attributes = s.attributes
     cdef u64 last = <u64>offset + size - 1
     cdef bint good
+    if offset < (s.write_end if write else s.read_end) and size <= 8:
+        linear[0] = <u32>(s.base + offset)
+        return True
     if attributes & SEG_NULL or not attributes & SEG_P or not attributes & SEG_S:
         good = False
     elif attributes & SEG_CODE:

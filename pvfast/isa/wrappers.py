@@ -137,7 +137,7 @@ def generate_semantic(out: Output, form: Form, index: int, covered: set[tuple[st
     has_memory = any(is_memory_operand(o) or o.kind == "m" for o in operands)
     has_register_form = not any(o.kind in ("m", "moffs") for o in operands)
     variants = ["GENERAL"] if has_memory else []
-    if has_memory and width != 16:
+    if has_memory:
         variants += [v for v in VARIANTS if v in VARIANTS[:2] or form.sem in SEGMENT_FAST]
     if form.sem == "lea":
         variants = ["GENERAL", *VARIANTS] if width == 32 else ["GENERAL"]
