@@ -2,7 +2,8 @@
 #
 #   make run      the main job: measure the built-in guest       make test     build and pass the tests
 #   make check    linters, warnings, stubs, generator, doctests  make checked  the same tests on the checked build
-#   make bench    asv, on the last commit                        make fuzz     docs/differential.md: 1,000,000 cases
+#   make gate     compare with pvfast-baseline.json, exactly     make fuzz     docs/differential.md: 1,000,000 cases
+#   make bench    asv, on the last commit
 #   make bench-peers  docs/performance-table.md                  make wheel    build a wheel and try it elsewhere
 #   make clean    remove what was built                          make distclean  ... and the environments
 #
@@ -27,7 +28,7 @@ EXTRAS = $(BIN)/python -c 'import sys, tomllib; project = tomllib.load(open("pyp
     sep="\n")'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check lint warnings stubs generator doctests checked counts bench bench-peers fuzz \
+.PHONY: help setup build run test gate check lint warnings stubs generator doctests checked bench bench-peers fuzz \
     wheel clean distclean
 
 help:
@@ -64,6 +65,9 @@ run: $(BUILT)
 test: $(BUILT)
 	$(BIN)/python -m pytest -q $(ARGS)
 
+gate: $(BUILT)
+	$(BIN)/pvfast gate check $(ARGS)
+
 check: lint warnings stubs generator doctests
 
 lint: $(VENV)/tools
@@ -98,8 +102,7 @@ checked: $(BUILT)
 	cd build/checked && PVFAST_CHECKED=1 $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
 	cd build/checked && $(CURDIR)/$(BIN)/python -m pytest -q $(ARGS)
 	cd build/checked && $(CURDIR)/$(BIN)/python -m benchmarks.counts counts.json
-	$(BIN)/python -m benchmarks.counts build/counts.json
-	$(BIN)/python -m pvfast.gate build/counts.json build/checked/counts.json
+	$(BIN)/python -m benchmarks.counts build/counts.json build/checked/counts.json
 
 bench: $(VENV)/tools
 	$(BIN)/asv machine --yes

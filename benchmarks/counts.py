@@ -1,12 +1,12 @@
-"""Every exact figure of the benchmarks as one baseline file: ``python -m benchmarks.counts FILE``.
+"""Every exact figure of the benchmarks as one baseline file: ``python -m benchmarks.counts FILE [OTHER]``.
 
-`make checked` compares those of two builds. Next: pvfast/gate, which reads the file.
+With OTHER, a file of another build, the exit status says whether the figures are the same: `make checked`.
 """
 
 import sys
 
 from pvfast.experiments import FORMS, run_matrix
-from pvfast.gate import write_baseline
+from pvfast.gate import Measurement, compare, read_baseline, write_baseline
 
 from .dispatch import HYPERVISORS
 from .programs import MODES, PROGRAMS, counts
@@ -28,5 +28,16 @@ def points() -> dict[str, int]:
     return found
 
 
+def main(path: str, other: str = "") -> int:
+    """Write the figures; compare them with another build's."""
+    found = Measurement({"image": "benchmarks"}, points())
+    write_baseline(path, found)
+    if not other:
+        return 0
+    comparison = compare(read_baseline(other).points, found.points)
+    print("\n".join([*comparison.lines(), f"{comparison.compared} figures of two builds compared"]))
+    return 0 if comparison.same else 1
+
+
 if __name__ == "__main__":
-    write_baseline(sys.argv[1], points())
+    sys.exit(main(*sys.argv[1:]))

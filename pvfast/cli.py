@@ -7,6 +7,7 @@ Each command calls one function of pvfast and one of ``pvfast/report``, which it
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ patched yet; 2 wrong usage; 3 could not measure; 130 stopped by Ctrl-C.
 class _Commands(click.Group):
     """Turns errors into one line and an exit code."""
 
+    exit_failed = EXIT_FAILED
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             try:
@@ -38,7 +41,7 @@ class _Commands(click.Group):
                     sys.stdout.flush()          # a full disk must not wait for the interpreter's end
         except PvfastError as error:
             click.echo(f"pvfast: error: {error}", err=True)
-            ctx.exit(EXIT_NOT_MEASURED if isinstance(error, GuestError) else EXIT_FAILED)
+            ctx.exit(EXIT_NOT_MEASURED if isinstance(error, GuestError) else self.exit_failed)
         except MemoryError as error:
             click.echo(f"pvfast: error: {str(error) or 'out of memory'}", err=True)
             ctx.exit(EXIT_NOT_MEASURED)
@@ -54,6 +57,21 @@ class _Commands(click.Group):
             _drop_output()
             click.echo(f"pvfast: error: {what}: {error.strerror or error}", err=True)
             sys.exit(EXIT_FAILED)
+
+
+class _Gate(_Commands):
+    """Exit code 1 is kept for regressions: whatever else goes wrong, nothing was measured."""
+
+    exit_failed = EXIT_NOT_MEASURED
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno == errno.EPIPE:      # whoever read the output has seen enough: click's business
+                raise
+            click.echo(f"pvfast: error: cannot use {error.filename!r}: {error.strerror}", err=True)
+            ctx.exit(EXIT_NOT_MEASURED)
 
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -178,6 +196,124 @@ def isa(mnemonic: str | None) -> None:
         hint = f"did you mean {', '.join(close)}? " if close else ""
         raise PvfastError(f"no instruction {mnemonic!r}: {hint}`pvfast isa` lists them all")
     tables.show(tables.isa_report(forms))
+
+
+_EXIT_CODES_OF_GATE = """
+\b
+Exit codes: 0 pass; 1 regression; 2 wrong usage; 3 could not measure; 4 the
+baseline is stale (nothing is slower); 130 stopped by Ctrl-C.
+"""
+_BASELINE = click.option("--baseline", type=click.Path(), default="pvfast-baseline.json", show_default=True,
+                         help="The committed figures.")
+_GATED_IMAGE = click.option("--image", type=click.Path(),
+                            help="Every patch site of this kernel (bzImage or ELF), not the built-in guest kernel.")
+_GATED_PROCESSOR = click.option("--processor", type=click.Choice(MODELS), default=MODELS[0], show_default=True,
+                                metavar="NAME", help=f"Processor model: {' or '.join(MODELS)}.")
+
+
+@cli.group(cls=_Gate, epilog=_EXIT_CODES_OF_GATE)
+def gate() -> None:
+    """Fail when a commit makes the dispatch path slower; say where and why."""
+
+
+@gate.command(epilog=_EXIT_CODES_OF_GATE)
+@_BASELINE
+@_GATED_IMAGE
+@_GATED_PROCESSOR
+@click.option("--hypervisor", "hypervisors", multiple=True, metavar="NAME", help="Only this one; may be given again.")
+@click.option("--operation", "operations", multiple=True, metavar="NAME", help="Only this one; may be given again.")
+@click.option("--tolerance", type=click.FloatRange(0, 100), default=0.0, metavar="PERCENT",
+              help="Forgive differences up to this; the figures are exact, so none is needed.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--junit", type=click.Path(), help="Write JUnit XML to this file, too.")
+@click.pass_context
+def check(ctx: click.Context, junit: str | None, as_json: bool, **asked: Any) -> None:
+    """Measure, and compare exactly with the baseline."""
+    from pvfast.gate import formats
+
+    report = _judge(**asked)
+    _print(formats.to_json(report)) if as_json else _print(formats.to_text(report, explained=False))
+    _tell_ci(report)
+    if junit is not None:
+        _write(junit, formats.to_junit(report))
+    ctx.exit(report.verdict)
+
+
+@gate.command(epilog=_EXIT_CODES_OF_GATE)
+@click.argument("rows", nargs=-1, metavar="[ROW]...")
+@_BASELINE
+@_GATED_IMAGE
+@_GATED_PROCESSOR
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.pass_context
+def explain(ctx: click.Context, rows: Sequence[str], as_json: bool, **asked: Any) -> None:
+    """Show why figures changed: sites, bytes, executed instructions, then and now.
+
+    ROW is the beginning of a name such as native/irq_disable; without one, every row that changed is explained.
+    """
+    from pvfast.gate import formats
+
+    report = _judge(**asked, rows=rows)
+    if rows and not report.explanations:
+        raise click.BadParameter(f"no row starts with {' or '.join(rows)}; the baseline has "
+                                 f"{', '.join(sorted(report.before.sites)[:5])} ...", param_hint="ROW")
+    _print(formats.to_json(report)) if as_json else _print(formats.to_text(report, explained=True))
+    ctx.exit(report.verdict)
+
+
+@gate.command(epilog=_EXIT_CODES_OF_GATE)
+@_BASELINE
+@_GATED_IMAGE
+@_GATED_PROCESSOR
+def update(baseline: str, image: str | None, processor: str) -> None:
+    """Measure, and write the baseline anew, to be committed."""
+    from pvfast.gate import write_baseline
+
+    measurement = _measure_for_gate(image, processor)
+    write_baseline(baseline, measurement)
+    click.echo(f"{baseline}: {len(measurement.points)} points, {len(measurement.skipped)} rows skipped")
+
+
+def _measure_for_gate(image: str | None, processor: str, hypervisors: Sequence[str] = (),
+                      operations: Sequence[str] = ()) -> Any:
+    from pvfast.experiments import operation_names
+    from pvfast.gate import measure_guest, measure_kernel
+    from pvfast.paravirt.hypervisors import hypervisor_names
+    from pvfast.report.progress import progress_bar
+
+    if image is not None and (hypervisors or operations):
+        raise click.UsageError("--image compares every patch site: leave --hypervisor and --operation out")
+    _check_choice("--hypervisor", hypervisors, hypervisor_names())
+    _check_choice("--operation", operations, operation_names())
+    with progress_bar() as report:
+        if image is not None:
+            return measure_kernel(image, processor=processor, progress=report)
+        return measure_guest(hypervisors, operations, processor=processor, progress=report)
+
+
+def _judge(baseline: str, image: str | None, processor: str, hypervisors: Sequence[str] = (),
+           operations: Sequence[str] = (), tolerance: float = 0.0, rows: Sequence[str] = ()) -> Any:
+    from pvfast.gate import judge, read_baseline
+
+    before = read_baseline(baseline)
+    after = _measure_for_gate(image, processor, hypervisors, operations)
+    return judge(baseline, before, after, hypervisors=hypervisors, operations=operations,
+                 tolerance_percent=tolerance, rows=rows)
+
+
+def _tell_ci(report: Any) -> None:
+    """The summary page and the annotation of GitHub Actions, when that is where we run."""
+    from pvfast.gate import formats
+
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        _write(summary, formats.to_markdown(report), mode="a")
+    if os.environ.get("GITHUB_ACTIONS") == "true" and (annotation := formats.to_annotation(report)):
+        click.echo(annotation, err=True)
+
+
+def _write(path: str, text: str, mode: str = "w") -> None:
+    with open(path, mode, encoding="utf-8") as file:
+        file.write(text)
 
 
 def _print(text: str) -> None:

@@ -1,10 +1,30 @@
 """Whether a commit changed what was measured: exact figures, compared exactly.
 
-Enters: deterministic integers by name, from any measurement. Leaves: a baseline file, and what differs from it.
-Host time has no place here. Next: baseline.py (the file), then check.py (the comparison).
+Enters: deterministic integers by name, and the code behind them. Leaves: a baseline file, a verdict, and what explains
+it. Host time has no place here. Next: measurement.py (what is compared), baseline.py (the file), check.py (the
+comparison), explain.py (why), judge.py (all of it), formats.py (for people and for CI).
 """
 
 from pvfast.gate.baseline import BaselineError, read_baseline, write_baseline
-from pvfast.gate.check import Change, Comparison, compare
+from pvfast.gate.check import Change, Comparison, Verdict, compare
+from pvfast.gate.explain import Explanation, explain
+from pvfast.gate.judge import Report, judge
+from pvfast.gate.measurement import Measurement, Site, measure_guest, measure_kernel
 
-__all__ = ["BaselineError", "Change", "Comparison", "compare", "read_baseline", "write_baseline"]
+__all__ = [
+    "BaselineError",
+    "Change",
+    "Comparison",
+    "Explanation",
+    "Measurement",
+    "Report",
+    "Site",
+    "Verdict",
+    "compare",
+    "explain",
+    "judge",
+    "measure_guest",
+    "measure_kernel",
+    "read_baseline",
+    "write_baseline",
+]

@@ -1,20 +1,21 @@
-"""A baseline: named integers in a versioned JSON file, sorted, so that equal figures are equal bytes.
+"""A baseline: a measurement in a versioned JSON file, sorted, so that equal figures are equal bytes.
 
-Enters: a mapping of point names to integers. Leaves: a file that is replaced whole or not at all, and the mapping
-read back from it. Next: check.py, which compares two of them.
+Enters: a `Measurement`. Leaves: a file that is replaced whole or not at all, and the measurement read back from it.
+Next: check.py, which compares two of them.
 """
 
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from pvfast.errors import PvfastError
+from pvfast.gate.measurement import UNITS, Measurement, Site
 
 #: Of the file's layout; a file of another one is refused.
-VERSION = 1
+VERSION = 2
 _KIND = "pvfast baseline"
 
 
@@ -22,48 +23,58 @@ class BaselineError(PvfastError, ValueError):
     """A baseline file cannot be read, or a figure has no place in one."""
 
 
-def write_baseline(path: str | Path, points: Mapping[str, int]) -> None:
+def write_baseline(path: str | Path, measurement: Measurement) -> None:
     """Write a baseline, atomically: a reader sees the old file or the new one.
 
     Parameters
     ----------
     path : str or Path
         In a folder that exists.
-    points : mapping of str to int
-        Deterministic figures by name. Names are free; slashes group them.
+    measurement : Measurement
 
     Raises
     ------
     BaselineError
-        A figure is not an integer.
+        A figure is not an integer, or the file cannot be written.
 
     Examples
     --------
     >>> folder = tempfile.TemporaryDirectory()
     >>> path = Path(folder.name, "baseline.json")
-    >>> write_baseline(path, {"native/irq_disable/patched/cycles": 9})
-    >>> read_baseline(path)
+    >>> write_baseline(path, Measurement({"image": "mine"}, {"native/irq_disable/patched/cycles": 9}))
+    >>> read_baseline(path).points
     {'native/irq_disable/patched/cycles': 9}
     >>> folder.cleanup()
     """
     path = Path(path)
-    for name, value in points.items():
+    for name, value in measurement.points.items():
         _check_point(path, name, value)
-    content = {"kind": _KIND, "version": VERSION, "points": dict(points)}
+    content = {
+        "kind": _KIND, "version": VERSION, "units": dict(UNITS), "subject": dict(measurement.subject),
+        "points": dict(measurement.points),
+        "sites": {row: [astuple(site) for site in sites] for row, sites in measurement.sites.items()},
+        "paths": {name: list(path) for name, path in measurement.paths.items()},
+    }
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise BaselineError(f"{path}: cannot be written: {error.strerror}") from error
     try:
         with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())      # it is committed: as readable as any other file
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise BaselineError(f"{path}: cannot be written: {error.strerror or error}") from error
         raise
 
 
-def read_baseline(path: str | Path) -> dict[str, int]:
+def read_baseline(path: str | Path) -> Measurement:
     """Read a baseline.
 
     Parameters
@@ -72,8 +83,8 @@ def read_baseline(path: str | Path) -> dict[str, int]:
 
     Returns
     -------
-    dict of str to int
-        Sorted by name.
+    Measurement
+        Its points sorted by name.
 
     Raises
     ------
@@ -83,20 +94,30 @@ def read_baseline(path: str | Path) -> dict[str, int]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique)
     except OSError as error:
-        raise BaselineError(f"{path}: {error.strerror}; write a baseline first") from error
+        raise BaselineError(f"{path}: {error.strerror}; `pvfast gate update` writes a baseline") from error
     except (ValueError, RecursionError) as error:
         raise BaselineError(f"{path}: not a baseline: {error}") from error
     if not isinstance(content, dict) or content.get("kind") != _KIND:
         raise BaselineError(f"{path}: not a baseline: its kind is not {_KIND!r}")
     if content.get("version") != VERSION:
         raise BaselineError(f"{path}: version {content.get('version')!r}, and this pvfast reads {VERSION}: "
-                            "write it anew")
-    points = content.get("points")
-    if not isinstance(points, dict):
-        raise BaselineError(f"{path}: not a baseline: it has no points")
-    for name, value in points.items():
+                            "`pvfast gate update` writes it anew")
+    try:
+        found = Measurement(
+            {name: str(value) for name, value in content.get("subject", {}).items()},
+            dict(sorted(content["points"].items())),
+            {row: tuple(Site(*site) for site in sites) for row, sites in content.get("sites", {}).items()},
+            {name: tuple(lines) for name, lines in content.get("paths", {}).items()},
+        )
+    except (AttributeError, KeyError, TypeError) as error:
+        raise BaselineError(f"{path}: not a baseline: a part of it is missing or has another shape ({error}); "
+                            "`pvfast gate update` writes it anew") from error
+    for name, value in found.points.items():
         _check_point(path, name, value)
-    return dict(sorted(points.items()))
+    if not found.points:
+        raise BaselineError(f"{path}: not a baseline: it has no points")
+    _check_texts(path, found)
+    return found
 
 
 def _check_point(path: str | Path, name: Any, value: Any) -> None:
@@ -104,8 +125,27 @@ def _check_point(path: str | Path, name: Any, value: Any) -> None:
         raise BaselineError(f"{path}: {name!r} is {value!r}: points are integers by name, equal on every run")
 
 
+def _check_texts(path: str | Path, found: Measurement) -> None:
+    for row, sites in found.sites.items():
+        for site in sites:
+            try:
+                bytes.fromhex(site.before), bytes.fromhex(site.after)
+                "".join((site.label, site.before_text, site.after_text))
+            except (AttributeError, TypeError, ValueError) as error:
+                raise BaselineError(f"{path}: the sites of {row!r} are no hexadecimal bytes") from error
+    for name, lines in found.paths.items():
+        if not all(isinstance(line, str) for line in lines):
+            raise BaselineError(f"{path}: the path {name!r} is no list of lines")
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a name occurs twice")
     return found
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,16 +1,42 @@
-"""What differs between two sets of exact figures: changed, added and removed points. Pure functions.
+"""The verdict: changed, added, removed and skipped points between two measurements. Pure functions.
 
-Enters: two mappings of point names to integers, from baseline.py or fresh from a measurement. Leaves: a
-`Comparison`. Next: __main__.py, the gate for two files.
+Enters: two mappings of point names to integers. Leaves: a `Comparison` and its `Verdict`, which is the exit code.
+Next: explain.py.
 """
 
+import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from pvfast.gate.measurement import row_of
+
+
+class Verdict(enum.IntEnum):
+    """What a comparison comes to; the value is the command's exit code."""
+
+    PASS = 0
+    REGRESSION = 1
+    STALE = 4       # nothing is worse, but the baseline no longer says what is
+
+    @property
+    def sentence(self) -> str:
+        """For people: what it means and what to do."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Verdict.PASS: "pass: every figure is as the baseline has it",
+    Verdict.REGRESSION: "regression: `pvfast gate explain` shows why; if it is meant to be, run `pvfast gate update` "
+                        "and commit the baseline",
+    Verdict.STALE: "baseline stale: nothing is slower, but the baseline says something else; run `pvfast gate update` "
+                   "and commit it",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One point that has another figure.
+    """One point that has another figure. More is worse, whatever the unit.
 
     Examples
     --------
@@ -22,9 +48,18 @@ class Change:
     before: int
     after: int
 
+    @property
+    def worse(self) -> bool:
+        """Whether it went up."""
+        return self.after > self.before
+
+    @property
+    def percent(self) -> float | None:
+        """By how much, relative to before; None from zero."""
+        return 100 * (self.after - self.before) / abs(self.before) if self.before else None
+
     def __str__(self) -> str:
-        percent = 100 * (self.after - self.before) / abs(self.before) if self.before else None
-        relative = "from nothing" if percent is None else f"{percent:+.1f} %"
+        relative = "from nothing" if self.percent is None else f"{self.percent:+.1f} %"
         return f"{self.name}: {self.before} -> {self.after} ({relative})"
 
 
@@ -35,18 +70,45 @@ class Comparison:
     Attributes
     ----------
     changed : tuple of Change
+        Beyond the tolerance.
+    tolerated : tuple of Change
+        Within it.
     added, removed : mapping of str to int
         Points that only the one side has.
+    skipped : mapping of str to str
+        Points of the baseline that were not measured this time, and why.
+    compared : int
+        Points that both sides have.
     """
 
     changed: tuple[Change, ...]
     added: Mapping[str, int]
     removed: Mapping[str, int]
+    skipped: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    tolerated: tuple[Change, ...] = ()
+    compared: int = 0
 
     @property
     def same(self) -> bool:
         """Whether there is no difference at all."""
         return not (self.changed or self.added or self.removed)
+
+    @property
+    def regressions(self) -> tuple[Change, ...]:
+        """The changes for the worse."""
+        return tuple(change for change in self.changed if change.worse)
+
+    @property
+    def improvements(self) -> tuple[Change, ...]:
+        """The changes for the better."""
+        return tuple(change for change in self.changed if not change.worse)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The exit code."""
+        if self.regressions:
+            return Verdict.REGRESSION
+        return Verdict.PASS if self.same else Verdict.STALE
 
     def lines(self) -> list[str]:
         """One line per difference, for people.
@@ -58,17 +120,29 @@ class Comparison:
         """
         return [
             *map(str, self.changed),
+            *(f"{change}, tolerated" for change in self.tolerated),
             *(f"{name}: added, {value}" for name, value in self.added.items()),
             *(f"{name}: removed, was {value}" for name, value in self.removed.items()),
+            *(f"{name}: skipped: {reason}" for name, reason in self.skipped.items()),
         ]
 
 
-def compare(before: Mapping[str, int], after: Mapping[str, int]) -> Comparison:
-    """Compare figures exactly: there is no tolerance, because they are equal on every run of the same code.
+def compare(
+    before: Mapping[str, int],
+    after: Mapping[str, int],
+    *,
+    skipped: Mapping[str, str] = MappingProxyType({}),
+    tolerance_percent: float = 0.0,
+) -> Comparison:
+    """Compare figures exactly: they are equal on every run of the same code, so any difference is one.
 
     Parameters
     ----------
     before, after : mapping of str to int
+    skipped : mapping of str to str, optional
+        Rows that the second side did not measure, and why: their points are not counted as removed.
+    tolerance_percent : float, optional
+        Differences up to this are listed and forgiven.
 
     Returns
     -------
@@ -76,14 +150,26 @@ def compare(before: Mapping[str, int], after: Mapping[str, int]) -> Comparison:
 
     Examples
     --------
-    >>> compare({"cycles": 9}, {"cycles": 9}).same
-    True
-    >>> compare({"cycles": 9}, {"cycles": 8}).changed
-    (Change(name='cycles', before=9, after=8),)
+    >>> compare({"cycles": 9}, {"cycles": 9}).verdict.name
+    'PASS'
+    >>> compare({"cycles": 9}, {"cycles": 8}).verdict.name
+    'STALE'
+    >>> compare({"cycles": 100}, {"cycles": 101}, tolerance_percent=1).verdict.name
+    'PASS'
     """
     common = sorted(before.keys() & after.keys())
+    changes = [Change(name, before[name], after[name]) for name in common if before[name] != after[name]]
+    missing = sorted(before.keys() - after.keys())
+    reasons = {name: skipped.get(name) or skipped.get(row_of(name)) for name in missing}
+
+    def forgiven(change: Change) -> bool:
+        return change.percent is not None and abs(change.percent) <= tolerance_percent
+
     return Comparison(
-        changed=tuple(Change(name, before[name], after[name]) for name in common if before[name] != after[name]),
+        changed=tuple(change for change in changes if not forgiven(change)),
+        tolerated=tuple(change for change in changes if forgiven(change)),
         added={name: after[name] for name in sorted(after.keys() - before.keys())},
-        removed={name: before[name] for name in sorted(before.keys() - after.keys())},
+        removed={name: before[name] for name in missing if reasons[name] is None},
+        skipped={name: reason for name, reason in reasons.items() if reason is not None},
+        compared=len(common),
     )

@@ -1,0 +1,124 @@
+"""Why a figure changed: the row's patch sites and executed instructions, then and now.
+
+Enters: two measurements. Leaves: an `Explanation` per row whose figures differ. Next: formats.py.
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pvfast.gate.check import Change, Comparison
+from pvfast.gate.measurement import Measurement, Site, row_of
+
+
+@dataclass(frozen=True, slots=True)
+class SiteChange:
+    """A patch site then and now; one side is None where it has no such site."""
+
+    label: str
+    before: Site | None
+    after: Site | None
+
+    @property
+    def same(self) -> bool:
+        """Whether it is the code that it was, compiled and patched, wherever it lies now."""
+        return self.before is not None and self.after is not None and self.before.code == self.after.code
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One row of which figures changed.
+
+    Attributes
+    ----------
+    row : str
+        Hypervisor, operation, and variant if there is one; of a kernel image the operation, section and address.
+    changes : tuple of Change
+        Per execution of the operation, sorted by name.
+    sites : tuple of SiteChange
+        Every patch site that the row executes.
+    paths : mapping-like tuple of (str, tuple of str)
+        By form: the executed instructions as lines that start with ``"- "``, ``"+ "`` or ``"  "``. Forms whose
+        instructions are the same are left out.
+    """
+
+    row: str
+    changes: tuple[Change, ...]
+    sites: tuple[SiteChange, ...]
+    paths: tuple[tuple[str, tuple[str, ...]], ...]
+
+    @property
+    def cause(self) -> str:
+        """In one sentence, what is different.
+
+        Examples
+        --------
+        >>> Explanation("native/irq_disable", (), (), ()).cause
+        'neither sites nor instructions differ: the cost model or the machine does'
+        """
+        changed = [site.label for site in self.sites if not site.same]
+        if changed:
+            return f"{', '.join(changed)}: the patch site has other code"
+        if self.paths:
+            forms = ", ".join(form for form, _ in self.paths)
+            return f"the sites are the same; the code that they reach is different ({forms})"
+        return "neither sites nor instructions differ: the cost model or the machine does"
+
+
+def explain(before: Measurement, after: Measurement, comparison: Comparison,
+            rows: Iterable[str] = ()) -> tuple[Explanation, ...]:
+    """Explain every changed row, or those asked for whether they changed or not.
+
+    Parameters
+    ----------
+    before, after : Measurement
+    comparison : Comparison
+        Of their points.
+    rows : iterable of str, optional
+        Beginnings of row or point names.
+
+    Returns
+    -------
+    tuple of Explanation
+        Sorted by row.
+    """
+    wanted = tuple(rows)
+    changed: dict[str, list[Change]] = {}
+    for change in (*comparison.changed, *comparison.tolerated):
+        changed.setdefault(row_of(change.name), []).append(change)
+    if wanted:
+        known = {row_of(name) for name in (*before.points, *after.points)}
+        names = {row for row in known if any(row.startswith(start) or row_of(start) == row for start in wanted)}
+    else:
+        names = set(changed)
+    return tuple(_row(before, after, row, tuple(changed.get(row, ()))) for row in sorted(names))
+
+
+def _row(before: Measurement, after: Measurement, row: str, changes: tuple[Change, ...]) -> Explanation:
+    old = {site.label: site for site in before.sites.get(row, ())}
+    new = {site.label: site for site in after.sites.get(row, ())}
+    sites = tuple(SiteChange(label, old.get(label), new.get(label)) for label in dict.fromkeys((*old, *new)))
+    forms = [name.rpartition("/")[2] for name in (*before.paths, *after.paths) if name.rpartition("/")[0] == row]
+    paths = []
+    for form in dict.fromkeys(forms):
+        was, now = before.paths.get(f"{row}/{form}", ()), after.paths.get(f"{row}/{form}", ())
+        if was != now:
+            lines = (line for line in difflib.ndiff(was, now) if not line.startswith("?"))
+            paths.append((form, tuple(lines)))
+    return Explanation(row, changes, sites, tuple(paths))
+
+
+def totals(explanations: Iterable[Explanation]) -> dict[str, int]:
+    """What all changes add up to, by unit: each row executed once in each form.
+
+    Examples
+    --------
+    >>> totals([Explanation("a", (Change("a/direct/cycles", 9, 12), Change("a/patched/cycles", 4, 3)), (), ())])
+    {'cycles': 2}
+    """
+    found: dict[str, int] = {}
+    for explanation in explanations:
+        for change in explanation.changes:
+            unit = change.name.rpartition("/")[2]
+            found[unit] = found.get(unit, 0) + change.after - change.before
+    return dict(sorted(found.items()))

@@ -1,0 +1,253 @@
+"""What the gate compares: a guest or a kernel image goes in, exact points and the code behind them come out.
+
+A *row* is an operation under a hypervisor, a *point* one integer of it: ``native/irq_disable/patched/cycles``. Beside
+the points stand the patch sites of each row and, for the built-in guest, the instructions that each form executes.
+Next: baseline.py.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from pvfast.assembly import disassemble
+from pvfast.errors import GuestError, ImageError
+from pvfast.experiments import FORMS, HYPERVISORS, GuestRun, run_kernel, run_matrix, settings
+from pvfast.experiments.matrix import Progress
+from pvfast.experiments.runs import Labels
+from pvfast.guest import build
+from pvfast.images import KernelImage, load_kernel
+from pvfast.paravirt.linux import boot_patch, show_code
+from pvfast.processor import load_model
+
+FIGURES = ("instructions", "cycles")
+UNITS: Mapping[str, str] = MappingProxyType({
+    "instructions": "retired per operation; of a site: that do something",
+    "cycles": "modelled per operation, by the processor model",
+    "sites": "patch sites of the operation",
+})
+"""Units by the last part of a point's name."""
+
+#: As capstone writes the NOP families: NOP and its long forms, XCHG, LEA and MOV of a register to itself.
+_FILLER = re.compile(r"nop|xchgw %ax, %ax$|(?:lea|mov)[lq] (?:\((?:, )?)?(%\w+)\)?, \1$")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A patch site as compiled (`before`) and patched (`after`): hexadecimal bytes, and AT&T text.
+
+    In the text of the built-in guest, labels stand for addresses: it does not change when code elsewhere moves.
+
+    Examples
+    --------
+    >>> Site("mine", "fa90", "9090", "cli; nop", "nop; nop").code
+    (2, 'cli; nop', 'nop; nop')
+    """
+
+    label: str
+    before: str
+    after: str
+    before_text: str
+    after_text: str
+
+    @property
+    def code(self) -> tuple[int, str, str]:
+        """What makes two sites the same, wherever they lie: length and texts."""
+        return len(self.before) // 2, self.before_text, self.after_text
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Everything that a baseline holds.
+
+    Attributes
+    ----------
+    subject : mapping of str to str
+        What was measured and what the figures depend on: names, and SHA-256 of image and cost model.
+    points : mapping of str to int
+        Figures by name; the last part of a name is the unit's (`UNITS`).
+    sites : mapping of str to tuple of Site
+        By row.
+    paths : mapping of str to tuple of str
+        Instructions that one iteration executes, by row and form.
+    skipped : mapping of str to str
+        Rows that could not be measured, or were not asked for, and why. Not in the file.
+    """
+
+    subject: Mapping[str, str]
+    points: Mapping[str, int]
+    sites: Mapping[str, tuple[Site, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    paths: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    skipped: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def row_of(point: str) -> str:
+    """The row that a point belongs to.
+
+    Examples
+    --------
+    >>> row_of("xen/irq_disable/inline/patched/cycles"), row_of("native/iret/sites")
+    ('xen/irq_disable/inline', 'native/iret')
+    """
+    row, _, _ = point.rpartition("/")
+    head, _, form = row.rpartition("/")
+    return head if form in (*FORMS, "unpatched") else row
+
+
+def measure_guest(
+    hypervisors: Iterable[str] = (),
+    operations: Iterable[str] = (),
+    *,
+    processor: str = "generic",
+    progress: Progress | None = None,
+) -> Measurement:
+    """Measure the built-in guest kernel for the gate.
+
+    Parameters
+    ----------
+    hypervisors, operations : iterable of str, optional
+        As `run_matrix` takes them; all unless given.
+    processor : str, optional
+        A model of `pvfast.processor`.
+    progress : callable, optional
+        Called with (done, total, what comes next).
+
+    Returns
+    -------
+    Measurement
+
+    Raises
+    ------
+    GuestError
+        Nothing could be measured, or a guest did not do what it should.
+
+    Examples
+    --------
+    >>> found = measure_guest(["native"], ["irq_disable"])
+    >>> found.points["native/irq_disable/patched/instructions"]
+    4
+    >>> found.paths["native/irq_disable/patched"][2:4]
+    ('cli', 'nop')
+    """
+    matrix = run_matrix(tuple(hypervisors) or HYPERVISORS, operations, processor=processor, progress=progress)
+    image = build()
+    labels = Labels(image)
+    points: dict[str, int] = {}
+    sites: dict[str, tuple[Site, ...]] = {}
+    paths: dict[str, tuple[str, ...]] = {}
+    skipped = {}
+    runs: dict[tuple[str, str, str], GuestRun] = {}
+    every = {(setting.hypervisor, setting.variant): setting
+             for name in sorted({row.hypervisor for row in matrix.rows}) for setting in settings(image, name)}
+    for row in matrix.rows:
+        name = "/".join(part for part in row.key if part)
+        if row not in matrix.measured:
+            skipped[name] = row.note
+            continue
+        sites[name] = tuple(Site(site.label, site.before.hex(), site.after.hex(), labels.named(site.before_text),
+                                 labels.named(site.after_text)) for site in row.sites)
+        points[f"{name}/sites"] = len(row.sites)
+        for form, counts in row.counts().items():
+            if counts is None:
+                continue
+            points |= {f"{name}/{form}/{figure}": getattr(counts, figure) for figure in FIGURES}
+            key = (row.hypervisor, row.variant, form)
+            if key not in runs:
+                runs[key] = GuestRun(every[key[:2]], form, processor)
+            paths[f"{name}/{form}"] = runs[key].path(row.operation)
+    if not points:
+        raise GuestError("the gate measured nothing: no operation that was asked for can run")
+    subject = {"image": f"built-in kernel, Linux {matrix.era}", "image_sha256": _digest(image.code),
+               **_costs(processor)}
+    return Measurement(subject, points, sites, paths, skipped)
+
+
+def measure_kernel(
+    image: KernelImage | str | os.PathLike[str], *, processor: str = "generic", progress: Progress | None = None
+) -> Measurement:
+    """Measure every patch site of a kernel image for the gate.
+
+    Each site is a row of its own, named by section and linear address; a 32-bit kernel has rows per operation as well,
+    one site of which is run.
+
+    Parameters
+    ----------
+    image : KernelImage or path
+    processor : str, optional
+        A model of `pvfast.processor`.
+    progress : callable, optional
+        Called with (done, total, what comes next).
+
+    Returns
+    -------
+    Measurement
+
+    Raises
+    ------
+    ImageError
+        The image is damaged, or not one site of it can be decided.
+    """
+    kernel = image if isinstance(image, KernelImage) else load_kernel(image)
+    points: dict[str, int] = {}
+    sites: dict[str, tuple[Site, ...]] = {}
+    skipped = {}
+    counted: dict[str, int] = {}
+    for site in boot_patch(kernel).sites:
+        record = site.record
+        operation = site.operation or f"type {record.type}"
+        counted[operation] = counted.get(operation, 0) + 1
+        name = f"{operation}/{record.section}/{record.address:#x}"
+        if site.after is None:
+            skipped[name] = site.reason
+            continue
+        sites[name] = (Site(name, site.before.hex(), site.after.hex(), *(
+            show_code(code, record.address, kernel.bits) for code in (site.before, site.after))),)
+        points[f"{name}/instructions"] = working_instructions(site.after, kernel.bits)
+    if not points:
+        raise ImageError(f"not one of the {len(skipped)} patch sites can be decided: "
+                         f"{next(iter(skipped.values()), 'the image has none')}")
+    points |= {f"{operation}/sites": number for operation, number in counted.items()}
+    if kernel.bits == 32:
+        for row in run_kernel(kernel, processor=processor, progress=progress).rows:
+            if row.unpatched is None or row.patched is None:
+                skipped[row.operation] = row.reason
+                continue
+            for form, counts in (("unpatched", row.unpatched), ("patched", row.patched)):
+                points |= {f"{row.operation}/{form}/{figure}": getattr(counts, figure) for figure in FIGURES}
+    subject = {"image": kernel.banner or "a kernel without a version banner", "image_sha256": _digest(kernel.data),
+               **_costs(processor)}
+    return Measurement(subject, points, sites, skipped=skipped)
+
+
+def working_instructions(code: bytes, bits: int) -> int:
+    """How many instructions of a patched site do something; what fills it up does not count.
+
+    Examples
+    --------
+    >>> working_instructions(bytes.fromhex("fa908db42600000000"), 32)
+    1
+    """
+    return sum(not is_filler(row.text) for row in disassemble(code, 0, bits))
+
+
+def is_filler(text: str) -> bool:
+    """Whether disassembled text is one of the NOPs that patchers use: of any family, also LEA and MOV to itself.
+
+    Examples
+    --------
+    >>> [is_filler(text) for text in ("leal (, %eax), %eax", "nopw (%rax, %rax)", "movl %esi, %edi")]
+    [True, True, False]
+    """
+    return _FILLER.match(text) is not None
+
+
+def _costs(processor: str) -> dict[str, str]:
+    costs: Any = load_model(processor).costs
+    return {"processor": processor, "costs_sha256": _digest(repr(costs).encode("ascii"))}
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

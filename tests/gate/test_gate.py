@@ -1,0 +1,228 @@
+"""The gate on the built-in guest: what regresses is caught, explained and told to CI; what does not, passes."""
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pvfast.cli import cli
+from pvfast.experiments import matrix as matrix_module
+from pvfast.gate import Measurement, Verdict, compare, judge, measure_guest, measure_kernel, read_baseline
+from pvfast.gate import measurement as measurement_module
+from pvfast.guest import build
+from pvfast.paravirt.hypervisors.native import Native
+from pvfast.paravirt.sites import PatchType
+
+ROW = "native/irq_disable"
+
+
+@pytest.fixture(scope="module")
+def measured() -> Measurement:
+    return measure_guest()
+
+
+@pytest.fixture
+def baseline(tmp_path: Path, gate: Callable[..., Result]) -> Path:
+    assert gate("update").exit_code == 0
+    return tmp_path / "baseline.json"
+
+
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(command: str, *arguments: str) -> Result:
+        return CliRunner().invoke(cli, ["gate", command, *arguments, "--baseline", str(tmp_path / "baseline.json")])
+    return run
+
+
+def slow_patcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that lets native code push and pop for nothing, twice."""
+    patch = Native.patch
+
+    def slow(self: Native, site_type: int, *arguments: object) -> bytes | None:
+        if site_type == PatchType.IRQ_DISABLE:
+            return bytes.fromhex("50585058fa")
+        return patch(self, site_type, *arguments)       # type: ignore[arg-type]
+    monkeypatch.setattr(Native, "patch", slow)
+
+
+def longer_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that puts one more instruction into the site of irq_disable."""
+    module = importlib.import_module("pvfast.guest.build")      # the package has a function of that name
+    head = ".macro raw_local_irq_disable\n771:\n"
+    text = module.macros()
+    assert head in text
+    longer = text.replace(head, head + "testl %eax, %eax\n")
+    monkeypatch.setattr(module, "macros", lambda: longer)
+    image = build.__wrapped__()
+    for user in (matrix_module, measurement_module):
+        monkeypatch.setattr(user, "build", lambda: image)
+
+
+def test_the_same_code_passes(baseline: Path, gate: Callable[..., Result]) -> None:
+    result = gate("check")
+    assert result.exit_code == 0, result.output
+    assert "pass: every figure is as the baseline has it" in result.output
+
+
+def test_two_measurements_are_equal_bytes(baseline: Path, gate: Callable[..., Result]) -> None:
+    before = baseline.read_bytes()
+    gate("update")
+    assert baseline.read_bytes() == before
+
+
+def test_a_slower_patcher_is_caught_and_explained(
+        baseline: Path, gate: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_patcher(monkeypatch)
+    assert gate("check").exit_code == 1
+    result = gate("explain")
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    at = lines.index(ROW)
+    assert lines[at + 1] == "  site_irq_disable: the patch site has other code"
+    assert "  per execution: native/irq_disable/patched/instructions: 4 -> 7 (+75.0 %)" in lines
+    assert any("now, patched:  50585058fa" in line and "popl %eax; cli" in line for line in lines[at:at + 12])
+    assert "    + pushl %eax" in lines
+
+
+def test_a_longer_site_is_caught_and_explained(
+        baseline: Path, gate: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    longer_site(monkeypatch)
+    assert gate("check").exit_code == 1
+    output = gate("explain", ROW).output
+    assert f"{ROW}/indirect/instructions: 7 -> 8 (+14.3 %)" in output
+    assert "site_irq_disable: the patch site has other code" in output
+    assert "+ testl %eax, %eax" in output
+
+
+def test_code_that_only_moved_is_the_same(measured: Measurement, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses are labels in what is compared: other rows are not blamed for a longer site."""
+    longer_site(monkeypatch)
+    report = judge("b", measured, measure_guest(), rows=["native/save_fl"])
+    assert [found.row for found in report.explanations] == ["native/save_fl"]
+    assert report.explanations[0].paths == ()
+    assert all(site.same for site in report.explanations[0].sites)
+
+
+def test_an_improvement_makes_the_baseline_stale(
+        gate: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as slower:
+        slow_patcher(slower)
+        assert gate("update").exit_code == 0
+    result = gate("check")
+    assert result.exit_code == 4
+    assert "gate update" in result.output
+
+
+def test_added_and_removed_points_are_listed(measured: Measurement) -> None:
+    fewer = {name: value for name, value in measured.points.items() if not name.startswith(f"{ROW}/")}
+    removed = compare(measured.points, fewer)
+    assert removed.verdict is Verdict.STALE
+    assert set(removed.removed) == measured.points.keys() - fewer.keys()
+    added = compare(fewer, measured.points)
+    assert added.verdict is Verdict.STALE
+    assert set(added.added) == set(removed.removed)
+
+
+def test_what_was_not_asked_for_is_skipped(baseline: Path, gate: Callable[..., Result]) -> None:
+    result = gate("check", "--hypervisor", "native", "--operation", "irq_disable", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.output)
+    assert report["compared"] == 7
+    assert report["skipped"]["xen/irq_disable/patched/cycles"] == "not asked for"
+    assert report["removed"] == {}
+
+
+def test_a_tolerance_forgives(baseline: Path, gate: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_patcher(monkeypatch)
+    assert gate("check", "--tolerance", "100").exit_code == 0
+    assert gate("check", "--tolerance", "1").exit_code == 1
+    assert gate("check", "--tolerance", "-1").exit_code == 2
+
+
+def test_tells_ci(
+        baseline: Path, gate: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_patcher(monkeypatch)
+    summary, junit = tmp_path / "summary.md", tmp_path / "junit.xml"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    result = gate("check", "--junit", str(junit))
+    assert result.exit_code == 1
+    annotations = [line for line in result.output.splitlines() if line.startswith("::")]
+    assert len(annotations) == 1
+    assert annotations[0].startswith("::error ")
+    assert f"| `{ROW}/patched/instructions` | 4 | 7 | +75.0 % |" in summary.read_text()
+    suite = ElementTree.parse(junit).getroot()
+    failures = {f"{case.attrib['classname']}.{case.attrib['name']}" for case in suite
+                if case.find("failure") is not None}
+    assert "native.irq_disable.patched.instructions" in failures
+    assert int(suite.attrib["failures"]) == len(failures)
+    assert int(suite.attrib["tests"]) == len(suite)
+
+
+def test_nothing_measured_is_an_error(baseline: Path, gate: Callable[..., Result]) -> None:
+    """Under Xen the kernel has no sysenter, so nothing of this row is measured."""
+    result = gate("check", "--hypervisor", "xen", "--operation", "irq_enable_sysexit")
+    assert result.exit_code == 3, result.output
+    assert "measured nothing" in result.output
+
+
+@pytest.mark.parametrize("arguments", [
+    ("--operation", "none"), ("--hypervisor", "none"), ("--image", "x", "--operation", "iret"), ("--processor", "z80")])
+def test_wrong_usage(baseline: Path, gate: Callable[..., Result], arguments: tuple[str, ...]) -> None:
+    assert gate("check", *arguments).exit_code == 2
+
+
+def test_a_missing_baseline_says_what_to_do(gate: Callable[..., Result]) -> None:
+    result = gate("check")
+    assert result.exit_code == 3
+    assert "gate update" in result.output
+
+
+def test_explains_what_did_not_change_when_asked(baseline: Path, gate: Callable[..., Result]) -> None:
+    result = gate("explain", ROW)
+    assert result.exit_code == 0
+    assert "same, patched:  fa908db4260000000090  cli; nop; leal (%esi), %esi; nop" in result.output
+    assert gate("explain", "native/nothing").exit_code == 2
+
+
+def test_every_row_of_the_matrix_has_points_sites_and_paths(measured: Measurement) -> None:
+    """A row that the gate forgets would never fail."""
+    matrix = matrix_module.run_matrix()
+    rows = {"/".join(part for part in row.key if part) for row in matrix.measured}
+    assert set(measured.sites) == rows
+    assert {name.rpartition("/")[0] for name in measured.paths} == rows
+    assert len(measured.points) == 7 * len(rows)
+    assert set(measured.skipped) == {"/".join(part for part in row.key if part) for row in matrix.rows} - rows
+
+
+def test_paths_are_what_is_counted(measured: Measurement) -> None:
+    """The listed instructions of a path, less those of the empty loop, are the counted ones."""
+    listed = [line for line in measured.paths[f"{ROW}/indirect"] if not line.endswith(":")]
+    empty_loop = 3
+    assert len(listed) - empty_loop == measured.points[f"{ROW}/indirect/instructions"]
+
+
+def test_every_site_of_a_kernel_image(kernels: Path, tmp_path: Path, gate: Callable[..., Result]) -> None:
+    image = next(kernels.glob("vmlinuz-*-686"))
+    found = measure_kernel(image)
+    assert sum(value for name, value in found.points.items() if name.endswith("/sites")) == len(found.sites) + sum(
+        "/" in name for name in found.skipped)
+    assert gate("update", "--image", str(image)).exit_code == 0
+    assert gate("check", "--image", str(image)).exit_code == 0
+    assert read_baseline(tmp_path / "baseline.json").points == dict(sorted(found.points.items()))
+
+
+def test_every_site_of_a_64_bit_image(kernels: Path) -> None:
+    found = measure_kernel(next(kernels.glob("vmlinuz-*-amd64")))
+    assert len(found.sites) > 1000
+
+
+def test_what_cannot_be_written_is_no_regression(baseline: Path, gate: Callable[..., Result], tmp_path: Path) -> None:
+    assert gate("check", "--junit", str(tmp_path / "none" / "junit.xml")).exit_code == 3
