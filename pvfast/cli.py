@@ -91,8 +91,8 @@ def cli() -> None:
               help="Only this one; may be given again. Default: native and xen.")
 @click.option("--operation", "operations", multiple=True, metavar="NAME",
               help="Only this one; may be given again.")
-@click.option("--processor", type=click.Choice(MODELS), default=MODELS[0], show_default=True, metavar="NAME",
-              help=f"Processor model: {' or '.join(MODELS)}.")
+@click.option("--processor", type=click.Choice(tuple(MODELS)), default=next(iter(MODELS)), show_default=True,
+              metavar="NAME", help=f"Processor model: {', '.join(MODELS)}.")
 @click.option("--host-time/--no-host-time", default=True, show_default=True,
               help="Time the host too; every other figure is equal on every run.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")

@@ -68,7 +68,7 @@ class Machine(Engine):
         self._ram_bytes = size
         self.processor = load_model(processor)
         self._set_costs(self.processor.costs)
-        self._set_cpuid(self.processor.cpuid)
+        self._set_cpuid(self.processor.cpuid, self.processor.cpuid_extended)
         self._set_features(self.processor.features)
         if mode == "real":
             self._reset_to_real_mode()

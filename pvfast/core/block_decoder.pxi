@@ -79,7 +79,7 @@ cdef void eliminate_flags(Scratch* scratch, u32 n) noexcept nogil:
                 live = 0xFF
 
 
-cdef u32 decode_block(CPU* cpu, Scratch* scratch, u32 physical, u32 linear, u32 mode) noexcept nogil:
+cdef u32 decode_block(CPU* cpu, Scratch* scratch, u64 physical, u32 linear, u32 mode) noexcept nogil:
     """Fill the scratch block; returns the slots it needs."""
     cdef Fetch fetch
     cdef u8 buffer[MAX_INSTRUCTION]
@@ -90,7 +90,8 @@ cdef u32 decode_block(CPU* cpu, Scratch* scratch, u32 physical, u32 linear, u32 
     cdef u32 instructions = 0
     cdef u32 cycles = 0
     cdef u32 length = 0
-    cdef u32 available, entry, absorbed, next_physical, i
+    cdef u32 available, entry, absorbed, i
+    cdef u64 next_physical
     cdef Uop* op
     cdef bint ends = False
     cdef bint terminated = False
@@ -209,7 +210,7 @@ cdef inline u64 min_u64(u64 a, u64 b) noexcept nogil:
     return a if a < b else b
 
 
-cdef void copy_physical(CPU* cpu, u8* target, u32 physical, u32 size) noexcept nogil:
+cdef void copy_physical(CPU* cpu, u8* target, u64 physical, u32 size) noexcept nogil:
     cdef Region* region = find_region(cpu, physical)
     if region != NULL and region.kind != REGION_MMIO:
         memcpy(target, cpu.ram + physical, min_u64(size, region.end - physical))
@@ -238,7 +239,7 @@ cdef void emit_links(CPU* cpu, Scratch* scratch, u32 n, u32 target, u32 fall, u3
 
 cdef void raw_fetch_fault(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """The second page of the instruction was not there when it was decoded."""
-    cdef u32 physical
+    cdef u64 physical
     if not translate_fetch(cpu, <u32>op.disp, cpu.cpl == 3, &physical):
         raise_fault(cpu, op)
         return

@@ -11,8 +11,8 @@ cdef inline u32 line_list(u32 address) noexcept nogil:
     return (address >> LINE_SHIFT) & (LINE_LISTS - 1)
 
 
-cdef inline u32 hash_of(u32 physical, u32 linear, u32 mode) noexcept nogil:
-    cdef u32 h = (physical ^ (linear >> 12) * 0x9E3779B1u ^ mode * 0x85EBCA6Bu)
+cdef inline u32 hash_of(u64 physical, u32 linear, u32 mode) noexcept nogil:
+    cdef u32 h = (<u32>physical ^ (linear >> 12) * 0x9E3779B1u ^ mode * 0x85EBCA6Bu)
     return (h ^ (h >> 15)) & (HASH_ENTRIES - 1)
 
 
@@ -125,7 +125,7 @@ cdef void flush_blocks(CPU* cpu) noexcept nogil:
 
 # --- Looking up ------------------------------------------------------------------------------------------------------
 
-cdef Block* find_block(CPU* cpu, u32 physical, u32 linear, u32 mode) noexcept nogil:
+cdef Block* find_block(CPU* cpu, u64 physical, u32 linear, u32 mode) noexcept nogil:
     """The block for the code at an address, decoded now unless it is cached and fresh."""
     cdef Block** head = &cpu.hash[hash_of(physical, linear, mode)]
     cdef Block* block = head[0]
@@ -139,7 +139,7 @@ cdef Block* find_block(CPU* cpu, u32 physical, u32 linear, u32 mode) noexcept no
     return install_block(cpu, block, physical, linear, mode)
 
 
-cdef Block* install_block(CPU* cpu, Block* old, u32 physical, u32 linear, u32 mode) noexcept nogil:
+cdef Block* install_block(CPU* cpu, Block* old, u64 physical, u32 linear, u32 mode) noexcept nogil:
     """Decode, into the old block's place when it fits there, else into the arena."""
     cdef Block* block
     cdef Block** head

@@ -1,16 +1,11 @@
-# Control and debug registers, the TLB and caches, time, identification, MSRs, descriptor-table registers.
+# Control and debug registers, the TLB and caches, time, identification, descriptor-table registers.
 #
 # Enters: uops of forms_system.py rows whose `raw` names one of these. Leaves: the next uop, or the block.
-# Next: raw_segments.pxi (segment registers and far transfers), then ports.pxi.
+# Next: msr.pxi (model-specific registers), then raw_segments.pxi.
 
 cdef enum:
     CR4_OSFXSR = 0x200
     CR4_OSXMMEXCPT = 0x400
-    MSR_TSC = 0x10
-    MSR_APIC_BASE = 0x1B
-    MSR_SYSENTER_CS = 0x174
-    MSR_SYSENTER_ESP = 0x175
-    MSR_SYSENTER_EIP = 0x176
     DR6_WRITABLE = 0xE00F
     DR7_ONE = 0x400
 
@@ -18,13 +13,13 @@ cdef extern from *:
     """
     #define PVFAST_DR6_ONES 0xFFFF0FF0u
     #define PVFAST_DR7_WRITABLE 0xFFFF23FFu
-    #define PVFAST_APIC_BASE_AT_RESET 0xFEE00100u
     #define PVFAST_CR0_BITS 0xE005003Fu
+    #define PVFAST_EXTENDED_LEAF 0x80000000u
     """
     const u32 DR6_ONES "PVFAST_DR6_ONES"
     const u32 DR7_WRITABLE "PVFAST_DR7_WRITABLE"
-    const u32 APIC_BASE_AT_RESET "PVFAST_APIC_BASE_AT_RESET"    # boot processor, local APIC off
     const u32 CR0_BITS "PVFAST_CR0_BITS"                        # the defined ones: PG CD NW AM WP NE ET TS EM MP PE
+    const u32 EXTENDED_LEAF "PVFAST_EXTENDED_LEAF"              # of CPUID: the first of the extended ones
 
 
 # --- Control registers (SDM 2, MOV to/from control registers; SDM 3:2.5) ---------------------------------------------
@@ -35,6 +30,8 @@ cdef bint write_cr0(CPU* cpu, u32 value) noexcept nogil:
     if (value & CR0_PG and not value & CR0_PE) or (value & CR0_NW and not value & CR0_CD):
         return refuse(cpu, VECTOR_GP, 0)
     changed = cpu.cr0 ^ value
+    if value & CR0_PG and cpu.cr4 & CR4_PAE and changed & (CR0_PG | CR0_CD | CR0_NW) and not load_pdptes(cpu, cpu.cr3):
+        return False
     cpu.cr0 = value
     if changed & CR0_PE and not value & CR0_PE:
         leave_protected_mode(cpu)
@@ -45,8 +42,8 @@ cdef bint write_cr0(CPU* cpu, u32 value) noexcept nogil:
 
 
 cdef u32 cr4_bits(CPU* cpu) noexcept nogil:
-    """The CR4 bits that exist, by the CPUID feature that announces each. Later: PAE."""
-    cdef u32 bits = CR4_PCE
+    """The CR4 bits that exist, by the feature that announces each."""
+    cdef u32 bits = 0
     if has_feature(cpu, FEATURE_VME):
         bits |= CR4_VME | CR4_PVI
     if has_feature(cpu, FEATURE_TSC):
@@ -55,10 +52,14 @@ cdef u32 cr4_bits(CPU* cpu) noexcept nogil:
         bits |= CR4_DE
     if has_feature(cpu, FEATURE_PSE):
         bits |= CR4_PSE
+    if has_feature(cpu, FEATURE_PAE):
+        bits |= CR4_PAE
     if has_feature(cpu, FEATURE_MCE):
         bits |= CR4_MCE
     if has_feature(cpu, FEATURE_PGE):
         bits |= CR4_PGE
+    if has_feature(cpu, FEATURE_RDPMC):
+        bits |= CR4_PCE
     if has_feature(cpu, FEATURE_FXSR):
         bits |= CR4_OSFXSR
     if has_feature(cpu, FEATURE_SSE):
@@ -70,24 +71,40 @@ cdef inline bint has_feature(CPU* cpu, u32 bit) noexcept nogil:
     return cpu.features >> bit & 1
 
 
+cdef bint write_cr3(CPU* cpu, u32 value) noexcept nogil:
+    """MOV to CR3, and task switches: with PAE paging it loads the PDPTEs (SDM 3:4.4.1)."""
+    if cpu.cr0 & CR0_PG and cpu.cr4 & CR4_PAE and not load_pdptes(cpu, value):
+        return False
+    cpu.cr3 = value
+    flush_local(cpu)
+    return True
+
+
+cdef bint write_cr4(CPU* cpu, u32 value) noexcept nogil:
+    cdef bint remapped = (cpu.cr4 ^ value) & (CR4_PSE | CR4_PAE | CR4_PGE) != 0
+    if value & ~cr4_bits(cpu):
+        return refuse(cpu, VECTOR_GP, 0)
+    if remapped and cpu.cr0 & CR0_PG and value & CR4_PAE and not load_pdptes(cpu, cpu.cr3):
+        return False
+    cpu.cr4 = value
+    if remapped:
+        update_reserved_bits(cpu)
+        flush_tlb(cpu)
+    return True
+
+
 cdef bint write_cr(CPU* cpu, u32 number, u32 value) noexcept nogil:
     """MOV to CR0, CR2, CR3 or CR4, with all that follows from it."""
     if number == 0:
         return write_cr0(cpu, value)
     if number == 2:
         cpu.cr2 = value
-    elif number == 3:
-        cpu.cr3 = value
-        flush_tlb(cpu)
-    elif number == 4:
-        if value & ~cr4_bits(cpu):
-            return refuse(cpu, VECTOR_GP, 0)
-        if (cpu.cr4 ^ value) & (CR4_PSE | CR4_PAE | CR4_PGE):
-            flush_tlb(cpu)
-        cpu.cr4 = value
-    else:
-        return refuse(cpu, VECTOR_UD, 0)
-    return True
+        return True
+    if number == 3:
+        return write_cr3(cpu, value)
+    if number == 4:
+        return write_cr4(cpu, value)
+    return refuse(cpu, VECTOR_UD, 0)
 
 
 cdef void raw_mov_to_cr(CPU* cpu, Uop* op, char* mem) noexcept nogil:
@@ -230,7 +247,7 @@ cdef void raw_invd(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     next_uop(cpu, op, mem)
 
 
-# --- Time, identification, model-specific registers ------------------------------------------------------------------
+# --- Time and identification -----------------------------------------------------------------------------------------
 
 cdef void raw_rdtsc(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """RDTSC (SDM 2): modelled cycles. CR4.TSD keeps it to CPL 0."""
@@ -244,55 +261,23 @@ cdef void raw_rdtsc(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     next_uop(cpu, op, mem)
 
 
-cdef void raw_cpuid(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    """CPUID (SDM 2): a leaf beyond the last answers as the last basic one does."""
+cdef void identify(CPU* cpu) noexcept nogil:
+    """What CPUID answers (SDM 2, CPUID): a leaf beyond the last answers as the last basic one does."""
     cdef u32 leaf = cpu.gpr[EAX].d
-    if leaf >= cpu.cpuid_leaves:
-        leaf = cpu.cpuid_leaves - 1 if cpu.cpuid_leaves else 0
-    cpu.gpr[EAX].q = cpu.cpuid[leaf][0]
-    cpu.gpr[EBX].q = cpu.cpuid[leaf][1]
-    cpu.gpr[ECX].q = cpu.cpuid[leaf][2]
-    cpu.gpr[EDX].q = cpu.cpuid[leaf][3]
-    next_uop(cpu, op, mem)
+    cdef u32* answer = cpu.cpuid[cpu.cpuid_leaves - 1 if cpu.cpuid_leaves else 0]
+    if leaf < cpu.cpuid_leaves:
+        answer = cpu.cpuid[leaf]
+    elif leaf - EXTENDED_LEAF < cpu.cpuid_extended_leaves:
+        answer = cpu.cpuid_extended[leaf - EXTENDED_LEAF]
+    cpu.gpr[EAX].q = answer[0]
+    cpu.gpr[EBX].q = answer[1]
+    cpu.gpr[ECX].q = answer[2]
+    cpu.gpr[EDX].q = answer[3]
 
 
-cdef void raw_rdmsr(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    """RDMSR (SDM 2): an unknown register is #GP(0)."""
-    cdef u32 msr = cpu.gpr[ECX].d
-    cdef u64 value
-    if msr == MSR_TSC:
-        value = now_cycles(cpu, op) + cpu.tsc_offset
-    elif msr == MSR_APIC_BASE:
-        value = APIC_BASE_AT_RESET
-    elif msr == MSR_SYSENTER_CS:
-        value = cpu.sysenter_cs
-    elif msr == MSR_SYSENTER_ESP:
-        value = cpu.sysenter_esp
-    elif msr == MSR_SYSENTER_EIP:
-        value = cpu.sysenter_eip
-    else:
-        fault(cpu, op, VECTOR_GP, 0)
-        return
-    cpu.gpr[EAX].q = <u32>value
-    cpu.gpr[EDX].q = <u32>(value >> 32)
-    next_uop(cpu, op, mem)
-
-
-cdef void raw_wrmsr(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    """WRMSR (SDM 2)."""
-    cdef u32 msr = cpu.gpr[ECX].d
-    cdef u32 value = cpu.gpr[EAX].d
-    if msr == MSR_TSC:
-        cpu.tsc_offset = (<u64>cpu.gpr[EDX].d << 32 | value) - now_cycles(cpu, op)
-    elif msr == MSR_SYSENTER_CS:
-        cpu.sysenter_cs = value
-    elif msr == MSR_SYSENTER_ESP:
-        cpu.sysenter_esp = value
-    elif msr == MSR_SYSENTER_EIP:
-        cpu.sysenter_eip = value
-    else:
-        fault(cpu, op, VECTOR_GP, 0)
-        return
+cdef void raw_cpuid(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """CPUID (SDM 2)."""
+    identify(cpu)
     next_uop(cpu, op, mem)
 
 

@@ -35,7 +35,7 @@ cdef enum:
     V_REGISTER = 5          # index of FormInfo handlers beside the variants of access.pxd
     UNDEFINED_FORM = 0
     GROUP = 0x8000
-    ALWAYS = 32             # FormInfo.feature of what every processor has
+    ALWAYS = 255            # FormInfo.feature of what every processor has
     MAX_INSTRUCTION = 15
 
 cdef struct FormInfo:

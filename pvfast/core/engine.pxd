@@ -26,6 +26,7 @@ cdef u32 table_read(CPU* cpu, u64 physical) noexcept nogil
 cdef Region* find_region(CPU* cpu, u64 physical) noexcept nogil
 cdef void flush_tlb(CPU* cpu) noexcept nogil
 cdef void flush_page(CPU* cpu, u32 linear) noexcept nogil
+cdef void identify(CPU* cpu) noexcept nogil
 
 # Privilege and segments.
 cdef void update_mode(CPU* cpu) noexcept nogil

@@ -256,6 +256,8 @@ cdef u32 restorable_flags(CPU* cpu, u32 size) noexcept nogil:
         mask |= IOPL
     if cpu.cpl <= (cpu.eflags & IOPL) >> IOPL_SHIFT:
         mask |= EFLAGS_IF
+    if not has_feature(cpu, FEATURE_CPUID):
+        mask &= ~<u32>ID
     return mask if size == 4 else mask & 0xFFFF
 
 

@@ -146,16 +146,12 @@ cdef class Engine:
         return (<const char*>self.memory_at(start, count))[:count]
 
     cdef u64 physical_of(self, u32 linear) except? 0xFFFFFFFFFFFFFFFF:
-        cdef u64 physical
-        cdef u32 cr2 = self.cpu.cr2
-        cdef u32 page
+        cdef Walk w
         if not self.cpu.cr0 & CR0_PG:
             return linear
-        if not look(self.cpu, linear, &page):
-            self.cpu.cr2 = cr2
+        if not find_page(self.cpu, linear, &w):
             raise AddressError(f"linear {linear:#x} is not mapped by the page tables at {self.cpu.cr3:#x}")
-        physical = page | (linear & 0xFFF)
-        return physical
+        return w.page | (linear & 0xFFF)
 
     def read_linear(self, address, size):
         """Bytes at a linear address, through the current page tables; sets no accessed bits."""
@@ -457,15 +453,21 @@ cdef class Engine:
         self.cpu.descriptor_count = hypervisor.descriptor_count
         self.attach(hypervisor)
 
-    def _set_cpuid(self, leaves):
+    def _set_cpuid(self, leaves, extended):
+        """What CPUID answers: the basic leaves, and those from 80000000 on."""
         for number, registers in enumerate(leaves):
             for i in range(4):
                 self.cpu.cpuid[number][i] = registers[i]
         self.cpu.cpuid_leaves = len(leaves)
+        for number, registers in enumerate(extended):
+            for i in range(4):
+                self.cpu.cpuid_extended[number][i] = registers[i]
+        self.cpu.cpuid_extended_leaves = len(extended)
 
     def _set_features(self, features):
-        """CPUID.1:EDX of the processor. What CPUID answers may be less: a hypervisor's choice."""
+        """What the processor has (processor/cpuid.py). What CPUID answers may be less: a hypervisor's choice."""
         self.cpu.features = features
+        update_reserved_bits(self.cpu)
         flush_blocks(self.cpu)
 
     def _reset_to_real_mode(self):
@@ -520,20 +522,6 @@ cdef check_linear(i64 start, i64 count):
 REGIONS = {"ram": REGION_RAM, "rom": REGION_ROM}
 
 
-cdef bint look(CPU* cpu, u32 linear, u32* page) noexcept nogil:
-    """A page walk that leaves no trace: for the debugger's eye."""
-    cdef u32 pde = table_read(cpu, (cpu.cr3 & 0xFFFFF000u) | ((linear >> 22) << 2))
-    cdef u32 pte
-    if not pde & PTE_P:
-        return False
-    if pde & PTE_PS and cpu.cr4 & CR4_PSE:
-        page[0] = (pde & 0xFFC00000u) | (linear & 0x3FF000)
-        return True
-    pte = table_read(cpu, (pde & 0xFFFFF000u) | (((linear >> 12) & 0x3FF) << 2))
-    page[0] = pte & 0xFFFFF000u
-    return (pte & PTE_P) != 0
-
-
 cdef void reset(CPU* cpu) noexcept nogil:
     """Flat 32-bit protected mode at CPL 0, the hidden parts of the segments loaded, no GDT in RAM."""
     cdef u32 i
@@ -547,6 +535,8 @@ cdef void reset(CPU* cpu) noexcept nogil:
     cpu.dr[6] = 0xFFFF0FF0u     # SDM 3:10.1.1, table 10-1
     cpu.dr[7] = 0x400
     cpu.shadow_unit = NEVER
+    cpu.pat = PAT_AT_RESET
+    cpu.misc_enable = MISC_ENABLE_AT_RESET
     cpu.fpu_control = FPU_CONTROL_AT_START
     cpu.fpu_empty = 0xFF
     cpu.mxcsr = MXCSR_AT_RESET

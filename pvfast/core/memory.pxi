@@ -1,19 +1,51 @@
-# Guest memory: the physical map, 4 KiB and 4 MiB paging (SDM 3:4.3), the TLB, segment checks, and checked accesses.
+# Guest memory: the physical map, 32-bit and PAE paging (SDM 3:4.3, 4.4), the TLB, segment checks, and checked accesses.
 #
 # Enters: linear or segmented addresses. Leaves: values, or False after noting a guest fault (fault_vector,
 # fault_error, cr2) or an exit (EXIT_IO: the host performs a device access, then the instruction is run again with
 # the result in `replay`). Next: blocks.pxi. The inline fast paths of generated handlers are in access.pxd.
 
 cdef enum:
-    PTE_P = 0x1             # page-table entry bits (SDM 3:4.3, table 4-6)
+    PTE_P = 0x1             # paging-structure entry bits (SDM 3:4.3, table 4-6; 3:4.4, table 4-11)
     PTE_W = 0x2
     PTE_U = 0x4
     PTE_A = 0x20
     PTE_D = 0x40
-    PTE_PS = 0x80
+    PTE_PS = 0x80           # of a PDE
+    PTE_PAT = 0x80          # of a PTE
+    PTE_G = 0x100
+    PTE_PAT_LARGE = 0x1000  # of a PDE that maps a page
+    PSE36_ADDRESS = 0x1E000         # of a 4 MiB PDE: address bits 35:32 ...
+    PSE36_SHIFT = 32 - 13
+    LARGE_RESERVED_PSE36 = 0x3E0000     # ... and what stays reserved, with and without PSE-36
+    LARGE_RESERVED = 0x3FE000
+    LARGE_RESERVED_PAE = 0x1FE000
     PFE_P = 0x1             # page-fault error code (SDM 3:4.7)
     PFE_W = 0x2
     PFE_U = 0x4
+    PFE_RSVD = 0x8
+    PFE_FETCH = 0x10
+
+cdef extern from *:
+    """
+    #define PVFAST_PTE_XD 0x8000000000000000ull
+    #define PVFAST_PAE_FRAME 0x0000000FFFFFF000ull
+    #define PVFAST_PAE_RESERVED 0x7FFFFFF000000000ull
+    #define PVFAST_PDPTE_RESERVED 0xFFFFFFF0000001E6ull
+    """
+    const u64 PTE_XD "PVFAST_PTE_XD"
+    const u64 PAE_FRAME "PVFAST_PAE_FRAME"              # MAXPHYADDR is 36, as on every processor without its CPUID leaf
+    const u64 PAE_RESERVED "PVFAST_PAE_RESERVED"        # bits 62:36
+    const u64 PDPTE_RESERVED "PVFAST_PDPTE_RESERVED"
+
+cdef struct Walk:           # the entries that translate an address
+    u64 pde_at              # physical addresses and contents
+    u64 pde
+    u64 pte_at
+    u64 pte                 # the PDE again when that maps a large page
+    u64 page                # physical address of the 4 KiB page
+    u32 error               # PFE_P | PFE_RSVD when a reserved bit ended the walk, 0 when an entry is not present
+    bint large
+    bint writable           # a TLB entry made now may serve stores: write access is allowed and D is set
 
 
 cdef void note_fault(CPU* cpu, u32 vector, u32 error) noexcept nogil:
@@ -98,78 +130,141 @@ cdef void table_write(CPU* cpu, u64 physical, u32 value) noexcept nogil:
 
 # --- Paging ----------------------------------------------------------------------------------------------------------
 
-cdef bint walk(CPU* cpu, u32 linear, bint write, bint user, u32* physical_page, bint* writable) noexcept nogil:
-    """Two-level page walk (SDM 3:4.3): checks rights, sets A and D, notes #PF with CR2.
+cdef void update_reserved_bits(CPU* cpu) noexcept nogil:
+    """Which bits of present entries must be 0 (SDM 3:4.3, 4.4.2), after a change of CR4, EFER or the features."""
+    cpu.reserved_pde = cpu.reserved_large = cpu.reserved_pte = 0
+    if cpu.cr4 & CR4_PAE:
+        cpu.reserved_pde = PAE_RESERVED | (0 if cpu.efer & EFER_NXE else PTE_XD)
+        cpu.reserved_large = cpu.reserved_pde | LARGE_RESERVED_PAE
+        cpu.reserved_pte = cpu.reserved_pde
+    elif cpu.cr4 & CR4_PSE:
+        cpu.reserved_large = LARGE_RESERVED_PSE36 if has_feature(cpu, FEATURE_PSE36) else LARGE_RESERVED
+    if cpu.cr4 & (CR4_PAE | CR4_PSE) and not has_feature(cpu, FEATURE_PAT):
+        cpu.reserved_large |= PTE_PAT_LARGE
+        cpu.reserved_pte |= PTE_PAT
 
-    `writable` tells whether a TLB entry made now may serve stores: write access is allowed and D is set.
-    """
-    cdef u64 pde_at = (cpu.cr3 & 0xFFFFF000u) | ((linear >> 22) << 2)
-    cdef u64 pte_at
-    cdef u32 pde = table_read(cpu, pde_at)
-    cdef u32 pte, rights
-    cdef u32 error = (PFE_W if write else 0) | (PFE_U if user else 0)
-    cdef bint large = (pde & PTE_PS) != 0 and (cpu.cr4 & CR4_PSE) != 0
-    cdef bint allowed
-    if not pde & PTE_P:
-        cpu.cr2 = linear
-        note_fault(cpu, VECTOR_PF, error)
-        return False
-    if large:
-        pte = pde
-        pte_at = pde_at
-        rights = pde
-    else:
-        pte_at = (pde & 0xFFFFF000u) | (((linear >> 12) & 0x3FF) << 2)
-        pte = table_read(cpu, pte_at)
-        if not pte & PTE_P:
-            cpu.cr2 = linear
-            note_fault(cpu, VECTOR_PF, error)
+
+cdef inline u64 read_entry(CPU* cpu, u64 physical, bint pae) noexcept nogil:
+    return table_read(cpu, physical) | (<u64>table_read(cpu, physical + 4) << 32 if pae else 0)
+
+
+cdef bint load_pdptes(CPU* cpu, u32 cr3) noexcept nogil:
+    """Load the page-directory-pointer-table entries into their registers (SDM 3:4.4.1); #GP(0) for a reserved bit."""
+    cdef u64 entries[4]
+    cdef u32 i
+    for i in range(4):
+        entries[i] = read_entry(cpu, (cr3 & 0xFFFFFFE0u) + 8 * i, True)
+        if entries[i] & PTE_P and entries[i] & PDPTE_RESERVED:
+            note_fault(cpu, VECTOR_GP, 0)
             return False
-        rights = pde & pte
-    allowed = (rights & PTE_W) != 0 or (not user and not cpu.cr0 & CR0_WP)
-    if (user and not rights & PTE_U) or (write and not allowed):
-        cpu.cr2 = linear
-        note_fault(cpu, VECTOR_PF, error | PFE_P)
-        return False
-    if not large and not pde & PTE_A:
-        table_write(cpu, pde_at, pde | PTE_A)
-    if not pte & PTE_A or (write and not pte & PTE_D):
-        pte |= PTE_A | (PTE_D if write else 0)
-        table_write(cpu, pte_at, pte)
-    if large:
-        physical_page[0] = (pte & 0xFFC00000u) | (linear & 0x3FF000)
-    else:
-        physical_page[0] = pte & 0xFFFFF000u
-    writable[0] = allowed and (pte & PTE_D) != 0
+    memcpy(cpu.pdpte, entries, sizeof(entries))
     return True
+
+
+cdef bint find_page(CPU* cpu, u32 linear, Walk* w) noexcept nogil:
+    """Follow the paging structures without a look at rights and without a trace. False: nothing translates."""
+    cdef bint pae = (cpu.cr4 & CR4_PAE) != 0
+    cdef u64 table
+    w.error = 0
+    if pae:
+        table = cpu.pdpte[linear >> 30]
+        if not table & PTE_P:
+            return False
+        w.pde_at = (table & PAE_FRAME) | (((linear >> 21) & 0x1FF) << 3)
+    else:
+        w.pde_at = (cpu.cr3 & 0xFFFFF000u) | ((linear >> 22) << 2)
+    w.pde = read_entry(cpu, w.pde_at, pae)
+    if not w.pde & PTE_P:
+        return False
+    w.large = w.pde & PTE_PS and cpu.cr4 & (CR4_PAE | CR4_PSE)
+    if w.pde & (cpu.reserved_large if w.large else cpu.reserved_pde):
+        w.error = PFE_P | PFE_RSVD
+        return False
+    if w.large:
+        w.pte_at = w.pde_at
+        w.pte = w.pde
+        if pae:
+            w.page = (w.pde & PAE_FRAME & ~<u64>0x1FFFFF) | (linear & 0x1FF000)
+        else:
+            w.page = (w.pde & 0xFFC00000u) | (w.pde & PSE36_ADDRESS) << PSE36_SHIFT | (linear & 0x3FF000)
+        return True
+    if pae:
+        w.pte_at = (w.pde & PAE_FRAME) | (((linear >> 12) & 0x1FF) << 3)
+    else:
+        w.pte_at = (w.pde & 0xFFFFF000u) | (((linear >> 12) & 0x3FF) << 2)
+    w.pte = read_entry(cpu, w.pte_at, pae)
+    if not w.pte & PTE_P:
+        return False
+    if w.pte & cpu.reserved_pte:
+        w.error = PFE_P | PFE_RSVD
+        return False
+    w.page = w.pte & PAE_FRAME
+    return True
+
+
+cdef bint page_fault(CPU* cpu, u32 linear, u32 error) noexcept nogil:
+    """Note #PF (SDM 3:4.7). The page leaves the TLB (SDM 3:4.10.4.1)."""
+    if not (cpu.cr4 & CR4_PAE and cpu.efer & EFER_NXE):
+        error &= ~<u32>PFE_FETCH
+    flush_page(cpu, linear)
+    cpu.cr2 = linear
+    note_fault(cpu, VECTOR_PF, error)
+    return False
+
+
+cdef bint walk(CPU* cpu, u32 linear, u32 access, Walk* w) noexcept nogil:
+    """Page walk for an access, given as its bits of the error code: checks rights (SDM 3:4.6), sets A and D (4.8)."""
+    cdef u64 rights
+    cdef bint allowed
+    if not find_page(cpu, linear, w):
+        return page_fault(cpu, linear, access | w.error)
+    rights = w.pde & w.pte
+    allowed = rights & PTE_W or (not access & PFE_U and not cpu.cr0 & CR0_WP)
+    if (access & PFE_U and not rights & PTE_U) or (access & PFE_W and not allowed) \
+            or (access & PFE_FETCH and (w.pde | w.pte) & PTE_XD):
+        return page_fault(cpu, linear, access | PFE_P)
+    if not w.large and not w.pde & PTE_A:
+        table_write(cpu, w.pde_at, <u32>w.pde | PTE_A)
+    if not w.pte & PTE_A or (access & PFE_W and not w.pte & PTE_D):
+        w.pte |= PTE_A | (PTE_D if access & PFE_W else 0)
+        table_write(cpu, w.pte_at, <u32>w.pte)
+    w.writable = allowed and w.pte & PTE_D
+    return True
+
+
+cdef inline bint is_global(CPU* cpu, Walk* w) noexcept nogil:
+    return w.pte & PTE_G and cpu.cr4 & CR4_PGE
 
 
 cdef bint translate(CPU* cpu, u32 linear, bint write, bint user, u64* physical) noexcept nogil:
     """Linear to physical for data, through the TLB. Pages that are not all RAM or ROM are never kept there."""
     cdef TlbEntry* entry
     cdef u32 page = linear & 0xFFFFF000u
-    cdef u32 physical_page
-    cdef bint writable
+    cdef u32 slot = (linear >> 12) & (TLB_ENTRIES - 1)
+    cdef Walk w
     cdef Region* region
     if not cpu.cr0 & CR0_PG:
         physical[0] = linear
         return True
-    entry = &cpu.tlb[user][(linear >> 12) & (TLB_ENTRIES - 1)]
+    entry = &cpu.tlb[user][slot]
     if (entry.write_tag if write else entry.read_tag) == page:
         physical[0] = entry.addend + linear - <u64>cpu.ram
         return True
-    if not walk(cpu, linear, write, user, &physical_page, &writable):
+    if not walk(cpu, linear, (PFE_W if write else 0) | (PFE_U if user else 0), &w):
         return False
-    physical[0] = physical_page | (linear & 0xFFF)
-    region = find_region(cpu, physical_page)
-    if region != NULL and region.kind != REGION_MMIO and <u64>physical_page + PAGE_SIZE <= region.end:
+    physical[0] = w.page | (linear & 0xFFF)
+    region = find_region(cpu, w.page)
+    if region != NULL and region.kind != REGION_MMIO and w.page + PAGE_SIZE <= region.end:
         entry.read_tag = page
-        entry.write_tag = page if writable and region.kind == REGION_RAM else TLB_INVALID
-        entry.addend = <u64>cpu.ram + physical_page - page
+        entry.write_tag = page if w.writable and region.kind == REGION_RAM else TLB_INVALID
+        entry.addend = <u64>cpu.ram + w.page - page
+        cpu.tlb_global[user][slot] = is_global(cpu, &w)
+        if w.large:
+            cpu.large_cached[linear >> REGION_SHIFT] = True
     return True
 
 
-cdef bint translate_fetch(CPU* cpu, u32 linear, bint user, u32* physical) noexcept nogil:
+cdef bint translate_fetch(CPU* cpu, u32 linear, bint user, u64* physical) noexcept nogil:
     """Linear to physical for instruction fetch, through its own TLB.
 
     Replacing a valid entry starts a new mapping generation: links between blocks in different pages are only
@@ -177,42 +272,77 @@ cdef bint translate_fetch(CPU* cpu, u32 linear, bint user, u32* physical) noexce
     """
     cdef FetchEntry* entry
     cdef u32 page = linear & 0xFFFFF000u
-    cdef bint writable
+    cdef u32 slot = (linear >> 12) & (TLB_ENTRIES - 1)
+    cdef Walk w
     if not cpu.cr0 & CR0_PG:
         physical[0] = linear
         return True
-    entry = &cpu.fetch[user][(linear >> 12) & (TLB_ENTRIES - 1)]
+    entry = &cpu.fetch[user][slot]
     if entry.tag != page:
         if entry.tag != TLB_INVALID:
             cpu.generation += 1
             entry.tag = TLB_INVALID
-        if not walk(cpu, linear, False, user, &entry.physical, &writable):
+        if not walk(cpu, linear, PFE_FETCH | (PFE_U if user else 0), &w):
             return False
+        entry.frame = <u32>(w.page >> 12)
         entry.tag = page
-    physical[0] = entry.physical | (linear & 0xFFF)
+        cpu.fetch_global[user][slot] = is_global(cpu, &w)
+        if w.large:
+            cpu.large_cached[linear >> REGION_SHIFT] = True
+    physical[0] = <u64>entry.frame << 12 | (linear & 0xFFF)
     return True
 
 
 cdef void flush_tlb(CPU* cpu) noexcept nogil:
-    """Forget every translation (MOV to CR3; global pages are not kept)."""
+    """Forget every translation, those of global pages too (SDM 3:4.10.4.1)."""
     cdef u32 user, i
     for user in range(2):
         for i in range(TLB_ENTRIES):
             cpu.tlb[user][i].read_tag = TLB_INVALID
             cpu.tlb[user][i].write_tag = TLB_INVALID
             cpu.fetch[user][i].tag = TLB_INVALID
+    memset(cpu.large_cached, 0, sizeof(cpu.large_cached))
     cpu.generation += 1
+
+
+cdef void flush_local(CPU* cpu) noexcept nogil:
+    """Forget every translation but those of global pages, as a load of CR3 does (SDM 3:4.10.4.1)."""
+    cdef u32 user, i
+    if not cpu.cr4 & CR4_PGE:
+        flush_tlb(cpu)
+        return
+    for user in range(2):
+        for i in range(TLB_ENTRIES):
+            if not cpu.tlb_global[user][i]:
+                cpu.tlb[user][i].read_tag = TLB_INVALID
+                cpu.tlb[user][i].write_tag = TLB_INVALID
+            if not cpu.fetch_global[user][i]:
+                cpu.fetch[user][i].tag = TLB_INVALID
+    cpu.generation += 1
+
+
+cdef inline void drop_slot(CPU* cpu, u32 user, u32 slot, u32 linear, u32 bits) noexcept nogil:
+    """Forget what a slot holds when it translates an address that agrees with `linear` in `bits`."""
+    cdef TlbEntry* entry = &cpu.tlb[user][slot]
+    cdef FetchEntry* fetch = &cpu.fetch[user][slot]
+    if not (entry.read_tag ^ linear) & bits:
+        entry.read_tag = TLB_INVALID
+        entry.write_tag = TLB_INVALID
+    if not (fetch.tag ^ linear) & bits and fetch.tag != TLB_INVALID:
+        fetch.tag = TLB_INVALID
+        cpu.generation += 1
 
 
 cdef void flush_page(CPU* cpu, u32 linear) noexcept nogil:
-    """Forget the translation of one page (INVLPG)."""
-    cdef u32 user
-    cdef u32 i = (linear >> 12) & (TLB_ENTRIES - 1)
+    """Forget the translation of one page (INVLPG), all of it when it is a large one."""
+    cdef u32 user, i
     for user in range(2):
-        cpu.tlb[user][i].read_tag = TLB_INVALID
-        cpu.tlb[user][i].write_tag = TLB_INVALID
-        cpu.fetch[user][i].tag = TLB_INVALID
-    cpu.generation += 1
+        if cpu.large_cached[linear >> REGION_SHIFT]:
+            for i in range(TLB_ENTRIES):
+                drop_slot(cpu, user, i, linear, <u32>(0xFFFFFFFFu << REGION_SHIFT))
+        else:
+            drop_slot(cpu, user, (linear >> 12) & (TLB_ENTRIES - 1), linear, 0xFFFFF000u)
+    cpu.large_cached[linear >> REGION_SHIFT] = False
 
 
 # --- Linear ----------------------------------------------------------------------------------------------------------

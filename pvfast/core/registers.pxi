@@ -342,6 +342,15 @@ cdef class Registers:
         self.core.check_idle()
         self.core.cpu.gpr[EDI].q = word(value)
 
+    cdef set_mapping(self, u32 cr0, u32 cr3, u32 cr4):
+        """Set the registers that say how linear addresses are translated."""
+        cdef CPU* cpu = self.core.cpu
+        if cr0 & CR0_PG and cr4 & CR4_PAE and not load_pdptes(cpu, cr3):
+            raise ArgumentError(f"a PDPTE at {cr3 & 0xFFFFFFE0:#x} has reserved bits set")
+        cpu.cr0, cpu.cr3, cpu.cr4 = cr0, cr3, cr4
+        update_reserved_bits(cpu)
+        flush_tlb(cpu)
+
     @property
     def cr0(self):
         """CR0. Clearing PE goes to real mode, as MOV to CR0 does: the segments keep their bases and limits."""
@@ -352,12 +361,12 @@ cdef class Registers:
     def cr0(self, value):
         self.core.check_idle()
         cdef CPU* cpu = self.core.cpu
+        cdef bint was_protected = cpu.cr0 & CR0_PE
         if not word(value) & CR0_PE and (word(value) & CR0_PG or v86_mode(cpu)):
             raise ArgumentError(f"cr0={value:#x}: paging and virtual-8086 mode need PE (bit 0)")
-        if cpu.cr0 & CR0_PE and not word(value) & CR0_PE:
+        self.set_mapping(word(value) | CR0_ET, cpu.cr3, cpu.cr4)
+        if was_protected and not cpu.cr0 & CR0_PE:
             leave_protected_mode(cpu)
-        cpu.cr0 = word(value) | CR0_ET
-        flush_tlb(self.core.cpu)
         segments_set(self.core.cpu)
 
     @property
@@ -378,8 +387,7 @@ cdef class Registers:
     @cr3.setter
     def cr3(self, value):
         self.core.check_idle()
-        self.core.cpu.cr3 = word(value)
-        flush_tlb(self.core.cpu)
+        self.set_mapping(self.core.cpu.cr0, word(value), self.core.cpu.cr4)
 
     @property
     def cr4(self):
@@ -389,8 +397,7 @@ cdef class Registers:
     @cr4.setter
     def cr4(self, value):
         self.core.check_idle()
-        self.core.cpu.cr4 = word(value)
-        flush_tlb(self.core.cpu)
+        self.set_mapping(self.core.cpu.cr0, self.core.cpu.cr3, word(value))
 
     @property
     def gdtr(self):

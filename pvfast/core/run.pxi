@@ -67,7 +67,7 @@ cdef void enter_block(CPU* cpu, Block* block) noexcept nogil:
 cdef Block* block_here(CPU* cpu, u32 mode) noexcept nogil:
     """The block at CS:EIP, or NULL after delivering the fault of fetching it."""
     cdef u32 linear = <u32>(cpu.seg[CS].base + cpu.eip)
-    cdef u32 physical
+    cdef u64 physical
     if cpu.eip > cpu.seg[CS].limit:
         note_fault(cpu, VECTOR_GP, 0)
     elif translate_fetch(cpu, linear, cpu.cpl == 3, &physical):

@@ -145,7 +145,7 @@ cdef void raw_popf(CPU* cpu, Uop* op, char* mem) noexcept nogil:
         found = read_at(cpu, mem, SS, esp, 4, PAGED, &host)
     else:
         found = read_at(cpu, mem, SS, esp, 4, FLAT, &host)
-    if rare(not found or (<u32*>host)[0] & TF):
+    if rare(not found or (<u32*>host)[0] & (TF | ID)):
         checked_popf(cpu, op, mem)
         return
     flags = (<u32*>host)[0]

@@ -92,6 +92,8 @@ cdef enum:
     CR4_MCE = 0x40
     CR4_PGE = 0x80
     CR4_PCE = 0x100
+cdef enum:
+    EFER_NXE = 0x800        # IA32_EFER (SDM 3:2.2.1)
 cdef extern from *:
     """
     #define PVFAST_CR0_PG 0x80000000u
@@ -150,6 +152,8 @@ cdef enum:
     TLB_ENTRIES = 512
     TLB_INVALID = 1         # a tag that no page address equals
     PAGE_SIZE = 4096
+    REGION_SHIFT = 22       # 4 MiB: the largest page, and what INVLPG of a large page drops
+    REGIONS_OF_4M = 1024
 
 cdef struct TlbEntry:
     u32 read_tag            # linear page address when readable through this entry
@@ -158,7 +162,7 @@ cdef struct TlbEntry:
 
 cdef struct FetchEntry:
     u32 tag                 # linear page address | 0 when valid for this privilege, else TLB_INVALID
-    u32 physical            # physical page address
+    u32 frame               # physical page number
 
 # --- Uops and blocks -------------------------------------------------------------------------------------------------
 # A block in memory: Block (64 bytes), then its uops (32 bytes each). The last uop is a terminator, followed by a
@@ -204,18 +208,17 @@ cdef struct Block:          # 64 bytes, the cost last
     Block* hash_next
     Block* line_next        # blocks that start in the same 64-byte physical line (hashed)
     Block* linear_next      # the same by linear address, for `until`
-    u32 physical
+    u64 physical
     u32 linear
     u32 eip
     u32 mode
+    u32 code_limit          # CS.limit that decoding assumed
     u16 length              # bytes of code covered
     u8 uops                 # including the terminator
     u8 slots                # 32-byte slots available behind this header
     u8 stale
     u8 instructions
     u16 unused
-    u32 code_limit          # CS.limit that decoding assumed
-    u32 unused_too
     u64 cost
 
 # Mode: what decoding assumed. A block is only ever run in the mode it was decoded for.
@@ -336,10 +339,24 @@ cdef struct CPU:
     u32 cr2
     u32 cr3
     u32 cr4
+    u32 efer
+    u64 pdpte[4]            # PAE paging: the page-directory-pointer-table entry registers
+    u64 reserved_pde        # bits that are 0 in present entries: update_reserved_bits()
+    u64 reserved_large
+    u64 reserved_pte
     u32 dr[8]
     u32 sysenter_cs
     u32 sysenter_esp
     u32 sysenter_eip
+    u64 mtrr_variable[16]   # model-specific registers that are storage: msr.pxi
+    u64 mtrr_fixed[11]
+    u64 mtrr_default
+    u64 pat
+    u64 mcg_status
+    u64 debugctl
+    u64 misc_enable
+    u64 performance_counter[2]
+    u64 event_select[2]
     u64 tsc_offset          # guest TSC = modelled cycles + tsc_offset
     # state between instructions
     u32 cpl
@@ -389,6 +406,9 @@ cdef struct CPU:
     # caches
     TlbEntry tlb[2][TLB_ENTRIES]        # [0] supervisor, [1] user
     FetchEntry fetch[2][TLB_ENTRIES]
+    u8 tlb_global[2][TLB_ENTRIES]       # the entry is of a global page: kept when CR3 is loaded
+    u8 fetch_global[2][TLB_ENTRIES]
+    u8 large_cached[REGIONS_OF_4M]      # pieces of a large page in this 4 MiB of linear addresses may be in the TLB
     JumpCacheEntry jump_cache[JUMP_CACHE]
     u32 code_base           # CS as of the current mapping generation: EIPs in links mean linear addresses
     u32 code_limit
@@ -411,7 +431,9 @@ cdef struct CPU:
     # CPUID
     u32 cpuid[8][4]
     u32 cpuid_leaves
-    u32 features            # CPUID.1:EDX of the processor: what it executes, whatever CPUID shows a guest
+    u32 cpuid_extended[8][4]        # from leaf 80000000 on
+    u32 cpuid_extended_leaves
+    u64 features            # FEATURE_*: what the processor executes, whatever CPUID shows a guest
     # x87 and MMX (SDM 1:8.1), SSE (SDM 1:10.2)
     Float80 fpu[8]          # R0-R7; MM0-MM7 are their significands
     u16 fpu_control

@@ -15,7 +15,7 @@ from typing import Any
 from pvfast.core.engine import StopReason
 from pvfast.errors import GuestError, PvfastError
 from pvfast.experiments import kernel_machine
-from pvfast.experiments.kernel_states import FEATURES, STATES, UNKNOWN, Scratch, State
+from pvfast.experiments.kernel_states import STATES, UNKNOWN, Scratch, State
 from pvfast.experiments.matrix import Progress
 from pvfast.experiments.workloads import Counts, overhead_percent
 from pvfast.images import KernelImage, SiteRecord, load_kernel, read_sites
@@ -23,9 +23,9 @@ from pvfast.machine import Machine
 from pvfast.paravirt.linux import PatchedSite, boot_patch, show_code
 from pvfast.paravirt.linux.naming import operation_name
 from pvfast.processor import load_model
+from pvfast.processor.cpuid import FEATURE_BITS
 
 _MAX_INSTRUCTIONS = 100_000
-_EDX = 3                            # where a CPUID leaf has it
 _CALLEE_BYTES = 128
 _POISON = 0xFFFFFFFF
 #: What every function keeps, by the calling convention.
@@ -202,7 +202,7 @@ def _measure(kernel: KernelImage, name: str, sites: list[PatchedSite], processor
         return KernelRow(*facts, reason=known)
     if site.after is None:
         return KernelRow(*facts, state=known.text, reason=site.reason)
-    if known.feature and not load_model(processor).cpuid[1][_EDX] >> FEATURES[known.feature] & 1:
+    if known.feature and not load_model(processor).features >> FEATURE_BITS[known.feature] & 1:
         return KernelRow(*facts, state=known.text, reason=f"the processor model {processor} has no "
                          f"{known.feature}, and without it Linux does not use this operation")
     try:

@@ -33,7 +33,8 @@ class State:
     leaves : mapping of int to (int or Scratch)
         Words of the scratch area afterwards: that the operation did what it is for.
     feature : str
-        A name of `FEATURES` that the processor must have: without it Linux does not use the operation.
+        A name of `processor.cpuid.FEATURE_BITS` that the processor must have: without it Linux does not use the
+        operation.
     cr4_shadow : bool
         Give the per-CPU copy of CR4 the register's value: it is all ones, to fail hard, until cr4_init_shadow().
     result : int
@@ -48,9 +49,6 @@ class State:
     cr4_shadow: bool = False
     result: int = 0
 
-
-#: Bits of CPUID.1:EDX (SDM 2, CPUID, table 3-11).
-FEATURES: Mapping[str, int] = MappingProxyType({"PGE": 13})
 
 # struct mmu_gather up to its first batch, and struct mmu_gather_batch {next, nr, max, pages[]}.
 _GATHER_END = 0x0C

@@ -126,7 +126,8 @@ def _control() -> list[Form]:
         form("0F 30", "WRMSR", raw="wrmsr", privileged=True, cost="wrmsr", feature="MSR"),
         form("0F 32", "RDMSR", raw="rdmsr", privileged=True, cost="rdmsr", feature="MSR"),
         form("0F 31", "RDTSC", raw="rdtsc", cost="rdtsc", feature="TSC"),
-        form("0F A2", "CPUID", raw="cpuid", cost="cpuid"),
+        form("0F 33", "RDPMC", raw="rdpmc", cost="rdtsc", feature="RDPMC"),
+        form("0F A2", "CPUID", raw="cpuid", cost="cpuid", feature="CPUID"),
     ]
 
 

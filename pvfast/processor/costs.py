@@ -1,6 +1,6 @@
 """Cost classes: what a processor model gives cycles for. Rows of isa/ name one; models give each a number.
 
-Enters: nothing. Leaves: `COST_CLASSES`, in the order of CPU.cost[]. Next: generic.py.
+Enters: nothing. Leaves: `COST_CLASSES`, in the order of CPU.cost[]. Next: cpuid.py.
 """
 
 COST_CLASSES = (

@@ -1,6 +1,6 @@
 """The generic cost model: one plausible x86 of the 32-bit era. It claims to be no processor.
 
-Enters: published measurements. Leaves: `CYCLES`, a (cycles, source) pair per cost class. Next: cpuid.py.
+Enters: published measurements. Leaves: `CYCLES`, a (cycles, source) pair per cost class. Next: pentium4.py.
 
 "IL-CO" is InstLatx64's dump of a Conroe (Core 2, 2.94 GHz), reciprocal throughputs rounded up to whole cycles.
 Every number that no source carries says `assumed`. Integers on purpose: counts are equal on every machine.
@@ -61,6 +61,3 @@ CYCLES: dict[str, tuple[int, str]] = {
     "exception": (300, "assumed: as int"),
     "hypercall": (100, "assumed: saving and restoring registers, the dispatch, a look for pending events"),
 }
-
-VENDOR = b"pvfast  core"
-SIGNATURE = 0x633       # family 6, model 3, stepping 3: from there on the SEP bit is valid

@@ -1,6 +1,6 @@
 """The Pentium 4 of the talk (Northwood, 3 GHz class): costs that sources support, and what is assumed between them.
 
-Enters: published measurements. Leaves: `CYCLES`, a (cycles, source) pair per cost class. Next: cpuid.py.
+Enters: published measurements. Leaves: `CYCLES`, a (cycles, source) pair per cost class. Next: core/.
 
 "IL-NW" is InstLatx64's dump of a Northwood at 2.84 GHz, reciprocal throughput in user mode, rounded to whole cycles and
 at least 1. "TN" is an unnamed author's measurement on a 2.8 GHz part (second-hand). No branch or TLB events yet: calls
@@ -62,6 +62,3 @@ CYCLES: dict[str, tuple[int, str]] = {
     "exception": (1348, "assumed: as int"),
     "hypercall": (100, "assumed: entry code"),
 }
-
-VENDOR = b"GenuineIntel"
-SIGNATURE = 0xF29       # family 15, model 2, stepping 9

@@ -54,8 +54,8 @@ class Taken:
 class World:
     """A machine with the tables above. Ring 0 runs with IOPL 0 and IF clear unless a test says otherwise."""
 
-    def __init__(self) -> None:
-        self.machine = pvfast.Machine(ram="1M")
+    def __init__(self, ram: str = "1M", processor: str = "generic") -> None:
+        self.machine = pvfast.Machine(ram=ram, processor=processor)
         self.cpu = self.machine.cpu
         for number, content in enumerate((
                 bytes(8), descriptor(0, 0xFFFFF, 0x9B), descriptor(0, 0xFFFFF, 0x93), descriptor(0, 0xFFFFF, 0xFB),

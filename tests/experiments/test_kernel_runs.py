@@ -78,8 +78,8 @@ def test_the_copy_of_cr4_is_found_by_its_poison() -> None:
 def test_operations_that_the_processor_has_no_use_for(monkeypatch: pytest.MonkeyPatch) -> None:
     made = flush_tlb_kernel(0xFFFFFFFF)
     for has_pge in (False, True):
-        edx = load_model("generic").cpuid[1][3] & ~(1 << 13) | has_pge << 13
-        model = replace(load_model("generic"), cpuid=((1, 0, 0, 0), (0x633, 0, 0, edx)))
+        generic = load_model("generic")
+        model = replace(generic, features=generic.features & ~(1 << 13) | has_pge << 13)
         monkeypatch.setattr("pvfast.experiments.kernel_runs.load_model", lambda name, model=model: model)
         row, = rows(made).values()
         assert (row.unpatched is not None) == has_pge

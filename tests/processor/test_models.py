@@ -1,4 +1,4 @@
-"""Every model gives every cost class a number and says where it is from."""
+"""Every cost model gives every cost class a number and says where it is from; processors hide what they lack."""
 import importlib
 
 import pytest
@@ -8,10 +8,11 @@ from pvfast.assembly import assemble
 from pvfast.isa.forms import FORMS
 from pvfast.processor import MODELS, load_model
 from pvfast.processor.costs import COST_CLASSES
+from pvfast.processor.cpuid import EXECUTED, FEATURE_BITS
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_model_is_complete_and_sourced(name):
+@pytest.mark.parametrize("name", sorted({row.costs for row in MODELS.values()}))
+def test_a_cost_model_is_complete_and_sourced(name):
     cycles = importlib.import_module(f"pvfast.processor.{name}").CYCLES
     assert set(cycles) == set(COST_CLASSES)
     for number, source in cycles.values():
@@ -32,3 +33,92 @@ def test_the_machine_charges_what_its_model_says():
         machine.run(until=code.labels["done"])
         costs = dict(zip(COST_CLASSES, load_model(name).costs, strict=True))
         assert machine.counters.cycles == costs["cli"] + costs["push"] + costs["popf"]
+
+
+def execute(name: str, source: str) -> pvfast.Machine:
+    machine = pvfast.Machine(ram="64K", processor=name)
+    code = assemble(source, 0x1000)
+    machine.write(0x1000, code.code)
+    machine.cpu.eip, machine.cpu.esp = 0x1000, 0x8000
+    machine.run(max_instructions=100)
+    return machine
+
+
+def cpuid(name: str, leaf: int) -> tuple[int, int, int, int]:
+    cpu = execute(name, f"mov ${leaf:#x}, %eax; cpuid; hlt").cpu
+    return cpu.eax, cpu.ebx, cpu.ecx, cpu.edx
+
+
+def text(*registers: int) -> str:
+    return b"".join(register.to_bytes(4, "little") for register in registers).decode("ascii")
+
+
+@pytest.mark.parametrize("name", [name for name, row in MODELS.items() if row.identity])
+class TestCpuid:
+    """SDM 2, CPUID."""
+
+    def test_the_vendor(self, name):
+        _, ebx, ecx, edx = cpuid(name, 0)
+        assert text(ebx, edx, ecx) == ("pvfast  core" if name == "generic" else "GenuineIntel")
+
+    def test_features_are_those_of_the_row_that_the_core_executes(self, name):
+        eax, _, _, edx = cpuid(name, 1)
+        assert eax == MODELS[name].identity.signature
+        assert edx == sum(1 << FEATURE_BITS[feature] for feature in MODELS[name].features & EXECUTED
+                          if FEATURE_BITS[feature] < 32)
+
+    def test_a_leaf_beyond_the_last_answers_as_the_last_does(self, name):
+        last = cpuid(name, 0)[0]
+        assert cpuid(name, last + 1) == cpuid(name, last) == cpuid(name, 0x7FFFFFFF)
+
+    def test_the_brand_string(self, name):
+        if not MODELS[name].identity.brand:
+            assert cpuid(name, 0x80000000) == cpuid(name, cpuid(name, 0)[0])
+            return
+        assert cpuid(name, 0x80000000)[0] == 0x80000004
+        brand = "".join(text(*cpuid(name, leaf)) for leaf in (0x80000002, 0x80000003, 0x80000004))
+        assert brand.rstrip("\0") == MODELS[name].identity.brand
+
+
+def test_families():
+    families = {name: cpuid(name, 1)[0] >> 8 & 15 for name, row in MODELS.items() if row.identity}
+    assert families == {"generic": 6, "pentium": 5, "pentium-mmx": 5, "pentium-pro": 6, "pentium2": 6, "pentium3": 6,
+                        "pentium4": 15}
+
+
+def test_nx_is_announced_where_it_is():
+    assert cpuid("generic", 0x80000001)[3] == 1 << 20
+    assert cpuid("pentium4", 0x80000001)[3] == 0
+
+
+def test_the_id_flag_toggles_where_cpuid_exists():
+    """SDM 1:3.4.3.3, and the way every kernel looks for a 486."""
+    toggle = "pushfl; xorl $0x200000, (%esp); popfl; pushfl; popl %eax; hlt"
+    assert execute("generic", toggle).cpu.eax & 0x200000
+    assert not execute("i486", toggle).cpu.eax & 0x200000
+
+
+@pytest.mark.parametrize("name, instruction, there", [
+    ("i486", "cpuid", False), ("i486", "rdtsc", False), ("i486", "rdmsr", False), ("i486", "bswap %eax", True),
+    ("pentium", "cpuid", True), ("pentium", "rdtsc", True), ("pentium", "cmpxchg8b 0x2000", True),
+    ("pentium", "cmovz %eax, %ecx", False), ("pentium-pro", "cmovz %eax, %ecx", True),
+    ("pentium-pro", "rdpmc", True), ("pentium", "rdpmc", False), ("pentium", "sysenter", False)])
+def test_an_instruction_of_a_later_processor_is_undefined(name, instruction, there):
+    """SDM 2: #UD; without an IDT that is a shutdown, which names it."""
+    machine = pvfast.Machine(ram="64K", processor=name)
+    machine.write(0x1000, assemble(f"xor %ecx, %ecx; {instruction}; hlt", 0x1000).code)
+    machine.cpu.eip, machine.cpu.esp = 0x1000, 0x8000
+    stop = machine.run(max_instructions=100)
+    assert stop.reason.name == ("HALT" if there else "SHUTDOWN")
+    assert stop.vector == (None if there else 6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_cr4_bits_come_with_their_features(name):
+    """SDM 3:2.5."""
+    bits = {"VME": 0x3, "TSC": 0x4, "DE": 0x8, "PSE": 0x10, "PAE": 0x20, "MCE": 0x40, "PGE": 0x80, "RDPMC": 0x100,
+            "FXSR": 0x200, "SSE": 0x400}
+    there = 0
+    for bit in range(32):
+        there |= execute(name, f"mov ${1 << bit:#x}, %eax; mov %eax, %cr4; hlt").cpu.cr4
+    assert there == sum(bits[feature] for feature in bits if feature in MODELS[name].features & EXECUTED)

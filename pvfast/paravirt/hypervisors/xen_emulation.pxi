@@ -112,16 +112,10 @@ cdef bint emulate_move(Domain* d, CPU* cpu, u32 opcode, u32 number, u32 register
 cdef bint emulate_forced_cpuid(CPU* cpu) noexcept nogil:
     """UD2, "xen", CPUID: Xen's answer, which is the processor's here, for its table is Xen's already."""
     cdef u32 i, byte
-    cdef u32 leaf = cpu.gpr[EAX].d
     for i in range(7):
         if not fetch_code(cpu, i, &byte) or byte != <u8>FORCED_CPUID[i]:
             return False
-    if leaf >= cpu.cpuid_leaves:
-        leaf = cpu.cpuid_leaves - 1 if cpu.cpuid_leaves else 0
-    cpu.gpr[EAX].q = cpu.cpuid[leaf][0]
-    cpu.gpr[EBX].q = cpu.cpuid[leaf][1]
-    cpu.gpr[ECX].q = cpu.cpuid[leaf][2]
-    cpu.gpr[EDX].q = cpu.cpuid[leaf][3]
+    identify(cpu)
     cpu.eip += 7
     return True
 

@@ -20,6 +20,7 @@ import struct
 
 from pvfast.errors import ImageError, PvfastError, SnapshotError
 from pvfast.paravirt.hypervisors import xen_interface as interface
+from pvfast.processor.cpuid import feature_word
 
 include "generated/constants.pxi"
 include "xen_numbers.pxi"
@@ -49,7 +50,7 @@ _CR0 = 0x80010031                   # PG WP NE ET PE
 _IF = 0x200
 _NULL_SEGMENT = 0x10000
 _CODE, _DATA, _RING1, _RING3 = 0xC09B, 0xC093, 0x20, 0x60       # flat, 4 GiB, present, accessed
-_HIDDEN_FEATURES = 1 << 11 | 1 << 9                             # CPUID.1:EDX: SEP, APIC
+_HIDDEN_FEATURES = feature_word(frozenset("SEP VME DE MCE MTRR MCA PSE36".split()))     # CPUID.1:EDX
 _MAGIC = interface.XEN_MAGIC + b"-x86_32"
 _HYPERCALL_PAGE_ENTRIES = interface.HYPERCALL_PAGE_BYTES // interface.HYPERCALL_ENTRY_BYTES
 
@@ -97,9 +98,11 @@ cdef class XenHost(HypervisorBase):
     def attach(self, machine):
         """Called by `Machine(hypervisor=...)`."""
         leaves = [list(leaf) for leaf in machine.processor.cpuid]
+        if not leaves:
+            raise PvfastError(f"Xen asks the processor by CPUID, which {machine.processor.name} does not have")
         leaves[1][3] &= ~_HIDDEN_FEATURES
         super().attach(machine)
-        machine._set_cpuid(leaves)
+        machine._set_cpuid(leaves, machine.processor.cpuid_extended)
 
     def start(self, machine, image, *, command_line=b""):
         """Build a domain from a guest image and stand at its Xen entry.
