@@ -104,6 +104,7 @@ cdef u32 decode_block(CPU* cpu, Scratch* scratch, u64 physical, u32 linear, u32 
             available = <u32>min_u64(available, PAGE_SIZE - (physical & 0xFFF))
     fetch.mode = mode
     fetch.target = 0
+    fetch.relative = False
     while not ends:
         op = &scratch.uops[n]
         fetch.bytes = <u8*>cpu.ram + physical + length
@@ -166,7 +167,7 @@ cdef u32 decode_block(CPU* cpu, Scratch* scratch, u64 physical, u32 linear, u32 
                 continue
             absorbed = 0
             if n:
-                if fuse(scratch, n, op, entry):
+                if not (fetch.relative and fetch.target > limit) and fuse(scratch, n, op, entry):
                     absorbed = 1
                 else:
                     absorbed = fuse_stack(scratch, n, op, entry, mode)
@@ -191,6 +192,8 @@ cdef u32 decode_block(CPU* cpu, Scratch* scratch, u64 physical, u32 linear, u32 
     for i in range(n):
         scratch.uops[i].position = <u8>i
     emit_links(cpu, scratch, n, fetch.target if terminated else eip + length, eip + length, linear, mode)
+    if terminated and fetch.relative and fetch.target > limit:
+        scratch.uops[n + 1].run = beyond_limit
     memset(&scratch.header, 0, sizeof(Block))
     scratch.header.physical = physical
     scratch.header.linear = linear

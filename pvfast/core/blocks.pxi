@@ -224,6 +224,15 @@ cdef void find_fall(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     cpu.eip = op.imm
 
 
+cdef void beyond_limit(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """Stub: the target of a branch that is taken lies beyond CS.limit. #GP(0) at the branch, which has changed at most
+    its counter; calls check before they push."""
+    cdef Uop* origin = op - 2
+    if origin.run == raw_loop or origin.run == raw_loopz or origin.run == raw_loopnz:
+        advance(cpu, origin, ECX, 1)
+    fault(cpu, origin, VECTOR_GP, 0)
+
+
 cdef void cross_page(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """Stub that stays: with paging, a link into another page holds within one mapping generation."""
     cdef CrossLink* cross = <CrossLink*>op
@@ -237,7 +246,9 @@ cdef void cross_page(CPU* cpu, Uop* op, char* mem) noexcept nogil:
 cdef void slice_over(CPU* cpu, Uop* next) noexcept nogil:
     """`left` does not cover the next block: take its cost back and stop before it."""
     cpu.left += (<u64*>next - 1)[0]
-    if next.run == find_taken or next.run == find_fall or next.run == cross_page:
+    if next.run == beyond_limit:
+        beyond_limit(cpu, next, NULL)
+    elif next.run == find_taken or next.run == find_fall or next.run == cross_page:
         cpu.eip = next.imm
     else:
         cpu.eip = block_of(next).eip

@@ -26,9 +26,11 @@ cdef enum ImmediateKind:
     I_16
     I_32
     I_REL8
+    I_REL16
     I_REL32
     I_MOFFS
-    I_FAR                   # ptr16:32
+    I_FAR16                 # ptr16:16
+    I_FAR32                 # ptr16:32
     I_16_8                  # ENTER
 
 cdef enum:
@@ -91,7 +93,8 @@ cdef struct Fetch:          # what decode_one() reads from and remembers
     u32 available
     u32 eip
     u32 mode
-    u32 target              # of a relative branch
+    u32 target              # of a relative branch, else 0xFFFFFFFF
+    bint relative
     bint register_form      # ModRM names a register
 
 
@@ -270,13 +273,16 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
         op.imm = fetch.bytes[at]
     elif info.immediate == I_S8 or info.immediate == I_REL8:
         op.imm = <u32><i32><i8>fetch.bytes[at]
-    elif info.immediate == I_16:
+    elif info.immediate == I_16 or info.immediate == I_REL16:
         op.imm = fetch.bytes[at] | fetch.bytes[at + 1] << 8
     elif info.immediate == I_32 or info.immediate == I_REL32:
         op.imm = load32(fetch.bytes + at)
     elif info.immediate == I_16_8:
         op.imm = fetch.bytes[at] | fetch.bytes[at + 1] << 8 | fetch.bytes[at + 2] << 16
-    elif info.immediate == I_FAR:
+    elif info.immediate == I_FAR16:
+        op.imm = fetch.bytes[at] | fetch.bytes[at + 1] << 8
+        op.disp = fetch.bytes[at + 2] | fetch.bytes[at + 3] << 8
+    elif info.immediate == I_FAR32:
         op.imm = load32(fetch.bytes + at)
         op.disp = fetch.bytes[at + 4] | fetch.bytes[at + 5] << 8
     elif info.immediate == I_MOFFS:
@@ -292,7 +298,10 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
     op.segment = <u8>(override if override != 255 else segment)
     op.cycles = cpu.cost[info.cost]
     # An empty inline cache is for 0xFFFFFFFF, and so is the stub that it leads to.
-    fetch.target = fetch.eip + at + op.imm if info.immediate == I_REL8 or info.immediate == I_REL32 else 0xFFFFFFFFu
+    fetch.target = 0xFFFFFFFFu
+    fetch.relative = I_REL8 <= info.immediate <= I_REL32
+    if fetch.relative:
+        fetch.target = (fetch.eip + at + op.imm) & (0xFFFF if size16 else 0xFFFFFFFFu)
     if info.attributes & A_TERMINATOR and info.immediate != I_16:
         op.imm = fetch.eip + at                     # the return address of calls
     if info.attributes & A_STRING:
@@ -349,11 +358,11 @@ cdef inline u32 immediate_bytes(u32 kind, bint address16) noexcept nogil:
         return 0
     if kind == I_8 or kind == I_S8 or kind == I_REL8:
         return 1
-    if kind == I_16:
+    if kind == I_16 or kind == I_REL16:
         return 2
     if kind == I_16_8:
         return 3
-    if kind == I_FAR:
+    if kind == I_FAR32:
         return 6
     if kind == I_MOFFS:
         return 2 if address16 else 4

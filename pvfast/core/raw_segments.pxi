@@ -67,36 +67,17 @@ cdef void raw_mov_from_sreg16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     raw_mov_from_sreg_m(cpu, op, mem)
 
 
-cdef void raw_push_es(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    push_value(cpu, op, mem, 4, cpu.seg[ES].selector)
+cdef inline void push_segment(CPU* cpu, Uop* op, char* mem, const u32 size, const u32 seg) noexcept nogil:
+    """PUSH Sreg: zero-extended."""
+    push_value(cpu, op, mem, size, cpu.seg[seg].selector)
 
 
-cdef void raw_push_cs(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    push_value(cpu, op, mem, 4, cpu.seg[CS].selector)
-
-
-cdef void raw_push_ss(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    push_value(cpu, op, mem, 4, cpu.seg[SS].selector)
-
-
-cdef void raw_push_ds(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    push_value(cpu, op, mem, 4, cpu.seg[DS].selector)
-
-
-cdef void raw_push_fs(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    push_value(cpu, op, mem, 4, cpu.seg[FS].selector)
-
-
-cdef void raw_push_gs(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    push_value(cpu, op, mem, 4, cpu.seg[GS].selector)
-
-
-cdef void pop_segment(CPU* cpu, Uop* op, char* mem, u32 seg) noexcept nogil:
+cdef void pop_segment(CPU* cpu, Uop* op, char* mem, u32 size, u32 seg) noexcept nogil:
     """POP Sreg: ESP moves with the size of the stack segment that was read."""
     cdef u32 selector
     cdef u64 before = cpu.gpr[ESP].q
     cdef u32 mode = cpu.mode
-    if not checked_pop(cpu, 4, &selector):
+    if not checked_pop(cpu, size, &selector):
         raise_fault(cpu, op)
         return
     if not load_segment(cpu, seg, selector):
@@ -111,111 +92,53 @@ cdef void pop_segment(CPU* cpu, Uop* op, char* mem, u32 seg) noexcept nogil:
     finish(cpu, op, mem)
 
 
-cdef void raw_pop_es(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    pop_segment(cpu, op, mem, ES)
-
-
-cdef void raw_pop_ss(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    pop_segment(cpu, op, mem, SS)
-
-
-cdef void raw_pop_ds(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    pop_segment(cpu, op, mem, DS)
-
-
-cdef void raw_pop_fs(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    pop_segment(cpu, op, mem, FS)
-
-
-cdef void raw_pop_gs(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    pop_segment(cpu, op, mem, GS)
-
-
-cdef bint read_far_pointer(CPU* cpu, Uop* op, u32* offset, u32* selector) noexcept nogil:
-    """m16:32: the offset, then the selector."""
+cdef bint read_far_pointer(CPU* cpu, Uop* op, u32 size, u32* offset, u32* selector) noexcept nogil:
+    """m16:16 and m16:32: the offset, then the selector."""
     cdef u32 at = effective_address(cpu, op)
-    return (virtual_read(cpu, op.segment, at, 4, offset)
-            and virtual_read(cpu, op.segment, at + 4, 2, selector))
+    return (virtual_read(cpu, op.segment, at, size, offset)
+            and virtual_read(cpu, op.segment, at + size, 2, selector))
 
 
-cdef void load_far_pointer(CPU* cpu, Uop* op, char* mem, u32 seg) noexcept nogil:
+cdef void load_far_pointer(CPU* cpu, Uop* op, char* mem, u32 size, u32 seg) noexcept nogil:
     """LDS, LES, LFS, LGS, LSS (SDM 2): the register is written when the segment has been loaded."""
     cdef u32 offset, selector
     cdef u32 mode = cpu.mode
-    if not (read_far_pointer(cpu, op, &offset, &selector) and load_segment(cpu, seg, selector)):
+    if not (read_far_pointer(cpu, op, size, &offset, &selector) and load_segment(cpu, seg, selector)):
         raise_fault(cpu, op)
         return
-    cpu.gpr[op.reg].q = offset
+    register_write(cpu, op.reg, size, offset)
     if cpu.mode != mode:
         leave_after(cpu, op)
         return
     finish(cpu, op, mem)
 
 
-cdef void raw_les_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    load_far_pointer(cpu, op, mem, ES)
-
-
-cdef void raw_lds_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    load_far_pointer(cpu, op, mem, DS)
-
-
-cdef void raw_lss_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    load_far_pointer(cpu, op, mem, SS)
-
-
-cdef void raw_lfs_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    load_far_pointer(cpu, op, mem, FS)
-
-
-cdef void raw_lgs_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    load_far_pointer(cpu, op, mem, GS)
-
-
 # --- Far JMP, CALL, RET ----------------------------------------------------------------------------------------------
 
-cdef void jump_far(CPU* cpu, Uop* op, u32 selector, u32 offset) noexcept nogil:
-    cdef u32 target
-    if not far_jump(cpu, selector, offset, &target):
+cdef bint far_pointer(CPU* cpu, Uop* op, u32 size, bint memory, u32* offset, u32* selector) noexcept nogil:
+    """The operand of a far JMP or CALL: in memory, or in `imm` and `disp`."""
+    if memory:
+        return read_far_pointer(cpu, op, size, offset, selector)
+    offset[0] = op.imm
+    selector[0] = <u32>op.disp
+    return True
+
+
+cdef void jump_far(CPU* cpu, Uop* op, u32 size, bint memory) noexcept nogil:
+    cdef u32 offset, selector, target
+    if not (far_pointer(cpu, op, size, memory, &offset, &selector) and far_jump(cpu, selector, offset, &target)):
         raise_fault(cpu, op)
         return
     arrive(cpu, op, target)
 
 
-cdef void raw_jmp_far(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    """JMP ptr16:32: `imm` is the offset, `disp` the selector."""
-    jump_far(cpu, op, <u32>op.disp & 0xFFFF, op.imm)
-
-
-cdef void raw_jmp_far_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    """JMP m16:32."""
-    cdef u32 offset, selector
-    if not read_far_pointer(cpu, op, &offset, &selector):
-        raise_fault(cpu, op)
-        return
-    jump_far(cpu, op, selector, offset)
-
-
-cdef void call_far(CPU* cpu, Uop* op, u32 selector, u32 offset) noexcept nogil:
-    cdef u32 target
-    if not far_call(cpu, selector, offset, 4, next_eip(op), &target):
+cdef void call_far(CPU* cpu, Uop* op, u32 size, bint memory) noexcept nogil:
+    cdef u32 offset, selector, target
+    if not (far_pointer(cpu, op, size, memory, &offset, &selector)
+            and far_call(cpu, selector, offset, size, next_eip(op), &target)):
         raise_fault(cpu, op)
         return
     arrive(cpu, op, target)
-
-
-cdef void raw_call_far(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    """CALL ptr16:32."""
-    call_far(cpu, op, <u32>op.disp & 0xFFFF, op.imm)
-
-
-cdef void raw_call_far_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    """CALL m16:32."""
-    cdef u32 offset, selector
-    if not read_far_pointer(cpu, op, &offset, &selector):
-        raise_fault(cpu, op)
-        return
-    call_far(cpu, op, selector, offset)
 
 
 cdef void ret_far(CPU* cpu, Uop* op, u32 size, u32 release) noexcept nogil:

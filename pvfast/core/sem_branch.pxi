@@ -29,7 +29,10 @@ cdef inline u32 jump_slot(u32 eip) noexcept nogil:
 
 
 cdef void indirect_miss(CPU* cpu, Uop* op, char* mem, u32 target) noexcept nogil:
-    """The inline cache is for another target: try the jump cache, else the dispatcher (which fills it)."""
+    """The inline cache is for another target: try the jump cache, else the dispatcher (which fills it).
+
+    JMP leaves the limit of CS to this; CALL and RET have checked it before they changed ESP.
+    """
     cdef JumpCacheEntry* entry = &cpu.jump_cache[jump_slot(target)]
     cdef Link* link = <Link*>(op + 1)
     if entry.eip == target and entry.target != NULL and entry.mode == cpu.mode \
@@ -38,6 +41,9 @@ cdef void indirect_miss(CPU* cpu, Uop* op, char* mem, u32 target) noexcept nogil
         link.generation = cpu.generation
         link.taken = entry.target
         enter(cpu, link.taken, mem)
+        return
+    if rare(target > cpu.code_limit):
+        fault(cpu, op, VECTOR_GP, 0)
         return
     cpu.eip = target
 
@@ -72,11 +78,20 @@ cdef inline void call(CPU* cpu, Uop* op, char* mem, const u32 variant) noexcept 
     enter(cpu, (<Link*>(op + 1)).taken, mem)
 
 
-cdef void raw_call(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    if not checked_push(cpu, 4, op.imm):
+cdef inline void checked_call(CPU* cpu, Uop* op, char* mem, const u32 size) noexcept nogil:
+    """CALL rel: the stub behind the link knows the target."""
+    if not (check_near(cpu, (op + 2).imm) and checked_push(cpu, size, op.imm)):
         raise_fault(cpu, op)
         return
     enter(cpu, (<Link*>(op + 1)).taken, mem)
+
+
+cdef void raw_call(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    checked_call(cpu, op, mem, 4)
+
+
+cdef void raw_call16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    checked_call(cpu, op, mem, 2)
 
 
 cdef inline void call_memory(CPU* cpu, Uop* op, char* mem, const u32 variant) noexcept nogil:
@@ -92,21 +107,29 @@ cdef inline void call_memory(CPU* cpu, Uop* op, char* mem, const u32 variant) no
     indirect(cpu, op, mem, target, variant)
 
 
-cdef void raw_call_rm_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+cdef inline void checked_call_rm(CPU* cpu, Uop* op, char* mem, const u32 size, const bint memory) noexcept nogil:
     cdef u32 target
-    if not (virtual_read(cpu, op.segment, effective_address(cpu, op), 4, &target)
-            and checked_push(cpu, 4, op.imm)):
+    if not (operand_read(cpu, op, size, memory, &target) and check_near(cpu, target)
+            and checked_push(cpu, size, op.imm)):
         raise_fault(cpu, op)
         return
     indirect(cpu, op, mem, target, GENERAL)
+
+
+cdef void raw_call_rm_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    checked_call_rm(cpu, op, mem, 4, True)
 
 
 cdef void raw_call_rm_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    cdef u32 target = cpu.gpr[op.base].d
-    if not checked_push(cpu, 4, op.imm):
-        raise_fault(cpu, op)
-        return
-    indirect(cpu, op, mem, target, GENERAL)
+    checked_call_rm(cpu, op, mem, 4, False)
+
+
+cdef void raw_call_rm16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    checked_call_rm(cpu, op, mem, 2, True)
+
+
+cdef void raw_call_rm16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    checked_call_rm(cpu, op, mem, 2, False)
 
 
 cdef void raw_jmp_rm_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
@@ -121,12 +144,24 @@ cdef inline void jmp_memory(CPU* cpu, Uop* op, char* mem, const u32 variant) noe
     indirect(cpu, op, mem, (<u32*>host)[0], variant)
 
 
-cdef void raw_jmp_rm_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+cdef inline void checked_jmp_memory(CPU* cpu, Uop* op, char* mem, const u32 size) noexcept nogil:
     cdef u32 target
-    if not virtual_read(cpu, op.segment, effective_address(cpu, op), 4, &target):
+    if not virtual_read(cpu, op.segment, effective_address(cpu, op), size, &target):
         raise_fault(cpu, op)
         return
     indirect(cpu, op, mem, target, GENERAL)
+
+
+cdef void raw_jmp_rm_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    checked_jmp_memory(cpu, op, mem, 4)
+
+
+cdef void raw_jmp_rm16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    checked_jmp_memory(cpu, op, mem, 2)
+
+
+cdef void raw_jmp_rm16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    indirect(cpu, op, mem, cpu.gpr[op.base].w, GENERAL)
 
 
 cdef inline void ret(CPU* cpu, Uop* op, char* mem, const u32 variant) noexcept nogil:
@@ -139,21 +174,29 @@ cdef inline void ret(CPU* cpu, Uop* op, char* mem, const u32 variant) noexcept n
     indirect(cpu, op, mem, (<u32*>host)[0], variant)
 
 
-cdef void raw_ret(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+cdef inline void checked_ret(CPU* cpu, Uop* op, char* mem, const u32 size, u32 release) noexcept nogil:
     cdef u32 target
-    if not checked_pop(cpu, 4, &target):
+    if not (stack_read(cpu, 0, size, &target) and check_near(cpu, target)):
         raise_fault(cpu, op)
         return
+    set_sp(cpu, cpu.gpr[ESP].d + size + release)
     indirect(cpu, op, mem, target, GENERAL)
+
+
+cdef void raw_ret(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    checked_ret(cpu, op, mem, 4, 0)
+
+
+cdef void raw_ret16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    checked_ret(cpu, op, mem, 2, 0)
 
 
 cdef void raw_ret_i(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    cdef u32 target
-    if not checked_pop(cpu, 4, &target):
-        raise_fault(cpu, op)
-        return
-    set_sp(cpu, cpu.gpr[ESP].d + (op.imm & 0xFFFF))
-    indirect(cpu, op, mem, target, GENERAL)
+    checked_ret(cpu, op, mem, 4, op.imm)
+
+
+cdef void raw_ret_i16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    checked_ret(cpu, op, mem, 2, op.imm)
 
 
 cdef inline void jcc(CPU* cpu, Uop* op, char* mem, const u32 code) noexcept nogil:

@@ -160,76 +160,108 @@ cdef void raw_pop_rm16_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     raw_pop_r16(cpu, op, mem)
 
 
-cdef void raw_leave(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+cdef inline void leave(CPU* cpu, Uop* op, char* mem, const u32 size) noexcept nogil:
     cdef u32 value
     cdef u32 frame = cpu.gpr[EBP].d & stack_mask(cpu)
-    if not virtual_read(cpu, SS, frame, 4, &value):
+    if not virtual_read(cpu, SS, frame, size, &value):
         raise_fault(cpu, op)
         return
-    set_sp(cpu, frame + 4)
-    cpu.gpr[EBP].q = value
+    set_sp(cpu, frame + size)
+    register_write(cpu, EBP, size, value)
+    finish(cpu, op, mem)
+
+
+cdef void raw_leave(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    leave(cpu, op, mem, 4)
+
+
+cdef void raw_leave16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    leave(cpu, op, mem, 2)
+
+
+cdef inline void enter_frame(CPU* cpu, Uop* op, char* mem, const u32 size) noexcept nogil:
+    """ENTER imm16, imm8 (SDM 2): the level is in the third immediate byte. The stack size tells how far ESP and EBP
+    count as addresses, the operand size what is stored of them."""
+    cdef u32 level = (op.imm >> 16) & 31
+    cdef u32 mask = stack_mask(cpu)
+    cdef u32 sp = (cpu.gpr[ESP].d - size) & mask
+    cdef u32 frame = (cpu.gpr[ESP].d & ~mask) | sp
+    cdef u32 bp = cpu.gpr[EBP].d
+    cdef u32 value, i
+    if not virtual_write(cpu, SS, sp, size, register_read(cpu, EBP, size)):
+        raise_fault(cpu, op)
+        return
+    for i in range(1, level):
+        bp = (bp - size) & mask
+        sp = (sp - size) & mask
+        if not (virtual_read(cpu, SS, bp, size, &value) and virtual_write(cpu, SS, sp, size, value)):
+            raise_fault(cpu, op)
+            return
+    if level:
+        sp = (sp - size) & mask
+        if not virtual_write(cpu, SS, sp, size, low_bits(frame, size)):
+            raise_fault(cpu, op)
+            return
+    sp = (sp - (op.imm & 0xFFFF)) & mask
+    if not virtual_probe_write(cpu, SS, sp, size):
+        raise_fault(cpu, op)
+        return
+    register_write(cpu, EBP, size, frame)
+    set_sp(cpu, sp)
     finish(cpu, op, mem)
 
 
 cdef void raw_enter(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    """ENTER imm16, imm8 (SDM 2): the level is in the third immediate byte."""
-    cdef u32 size = op.imm & 0xFFFF
-    cdef u32 level = (op.imm >> 16) & 31
+    enter_frame(cpu, op, mem, 4)
+
+
+cdef void raw_enter16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    enter_frame(cpu, op, mem, 2)
+
+
+cdef inline void push_all(CPU* cpu, Uop* op, char* mem, const u32 size) noexcept nogil:
+    cdef u32 i
     cdef u32 mask = stack_mask(cpu)
-    cdef u32 sp = (cpu.gpr[ESP].d - 4) & mask
-    cdef u32 frame = sp
-    cdef u32 bp = cpu.gpr[EBP].d
-    cdef u32 value, i
-    if not virtual_write(cpu, SS, sp, 4, bp):
-        raise_fault(cpu, op)
-        return
-    for i in range(1, level):
-        bp = (bp - 4) & mask
-        sp = (sp - 4) & mask
-        if not (virtual_read(cpu, SS, bp, 4, &value) and virtual_write(cpu, SS, sp, 4, value)):
+    cdef u32 sp = (cpu.gpr[ESP].d - 8 * size) & mask
+    for i in range(8):
+        if not virtual_probe_write(cpu, SS, (sp + size * i) & mask, size):
             raise_fault(cpu, op)
             return
-    if level:
-        sp = (sp - 4) & mask
-        if not virtual_write(cpu, SS, sp, 4, frame):
+    for i in range(8):
+        if not virtual_write(cpu, SS, (sp + size * i) & mask, size, register_read(cpu, 7 - i, size)):
             raise_fault(cpu, op)
             return
-    sp = (sp - size) & mask
-    if not virtual_probe_write(cpu, SS, sp, 4):
-        raise_fault(cpu, op)
-        return
-    cpu.gpr[EBP].q = frame
     set_sp(cpu, sp)
     finish(cpu, op, mem)
 
 
 cdef void raw_pusha(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    cdef u32 i
-    cdef u32 mask = stack_mask(cpu)
-    cdef u32 sp = (cpu.gpr[ESP].d - 32) & mask
-    for i in range(8):
-        if not virtual_probe_write(cpu, SS, (sp + 4 * i) & mask, 4):
-            raise_fault(cpu, op)
-            return
-    for i in range(8):
-        if not virtual_write(cpu, SS, (sp + 4 * i) & mask, 4, cpu.gpr[7 - i].d):
-            raise_fault(cpu, op)
-            return
-    set_sp(cpu, sp)
-    finish(cpu, op, mem)
+    push_all(cpu, op, mem, 4)
 
 
-cdef void raw_popa(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+cdef void raw_pusha16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    push_all(cpu, op, mem, 2)
+
+
+cdef inline void pop_all(CPU* cpu, Uop* op, char* mem, const u32 size) noexcept nogil:
     cdef u32 i
     cdef u32 values[8]
     cdef u32 mask = stack_mask(cpu)
     cdef u32 sp = cpu.gpr[ESP].d
     for i in range(8):
-        if not virtual_read(cpu, SS, (sp + 4 * i) & mask, 4, &values[i]):
+        if not virtual_read(cpu, SS, (sp + size * i) & mask, size, &values[i]):
             raise_fault(cpu, op)
             return
     for i in range(8):
         if i != 3:      # the stored ESP is skipped
-            cpu.gpr[7 - i].q = values[i]
-    set_sp(cpu, sp + 32)
+            register_write(cpu, 7 - i, size, values[i])
+    set_sp(cpu, sp + 8 * size)
     finish(cpu, op, mem)
+
+
+cdef void raw_popa(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    pop_all(cpu, op, mem, 4)
+
+
+cdef void raw_popa16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    pop_all(cpu, op, mem, 2)

@@ -179,34 +179,40 @@ def _stack() -> list[Form]:
             form("FF /6", f"PUSH r/m{size}", raw=f"push_rm{size}", access="r", cost="push"),
             form("8F /0", f"POP r/m{size}", raw=f"pop_rm{size}", access="w", cost="pop"),
         ]
-    rows += [
-        form("o32 6A", "PUSH simm8", raw="push_i32", access="r", cost="push"),
-        form("o32 C9", "LEAVE", raw="leave", cost="pop"),
-        form("o32 C8", "ENTER imm16, imm8", raw="enter", access="r r", cost="enter"),
-        form("o32 60", "PUSHA", raw="pusha", cost="pusha"), form("o32 61", "POPA", raw="popa", cost="pusha"),
-    ]
+    for size, narrow in (("o32", ""), ("o16", "16")):
+        rows += [
+            form(f"{size} 6A", "PUSH simm8", raw=f"push_i{narrow or 32}", access="r", cost="push"),
+            form(f"{size} C9", "LEAVE", raw=f"leave{narrow}", cost="pop"),
+            form(f"{size} C8", "ENTER imm16, imm8", raw=f"enter{narrow}", access="r r", cost="enter"),
+            form(f"{size} 60", "PUSHA", raw=f"pusha{narrow}", cost="pusha"),
+            form(f"{size} 61", "POPA", raw=f"popa{narrow}", cost="pusha"),
+        ]
     return rows
 
 
 def _branches() -> list[Form]:
     rows = [
         form("EB", "JMP rel8", raw="jmp", ends=True, cost="jump"),
-        form("E9", "JMP rel32", raw="jmp", ends=True, cost="jump"),
-        form("E8", "CALL rel32", raw="call", ends=True, cost="call"),
-        form("FF /2", "CALL r/m32", raw="call_rm", access="r", ends=True, cost="call_indirect"),
-        form("FF /4", "JMP r/m32", raw="jmp_rm", access="r", ends=True, cost="jump_indirect"),
-        form("o32 C3", "RET", raw="ret", ends=True, cost="ret"),
-        form("o32 C2", "RET imm16", raw="ret_i", ends=True, cost="ret"),
         form("E0", "LOOPNZ rel8", raw="loopnz", ends=True, reads="z", cost="loop"),
         form("E1", "LOOPZ rel8", raw="loopz", ends=True, reads="z", cost="loop"),
         form("E2", "LOOP rel8", raw="loop", ends=True, cost="loop"),
         form("E3", "JECXZ rel8", raw="jecxz", ends=True, cost="loop"),
     ]
+    for size, narrow in ((32, ""), (16, "16")):
+        rows += [
+            form("E9", f"JMP rel{size}", raw="jmp", ends=True, cost="jump"),
+            form("E8", f"CALL rel{size}", raw=f"call{narrow}", ends=True, cost="call"),
+            form("FF /2", f"CALL r/m{size}", raw=f"call_rm{narrow}", access="r", ends=True, cost="call_indirect"),
+            form("FF /4", f"JMP r/m{size}", raw=f"jmp_rm{narrow}", access="r", ends=True, cost="jump_indirect"),
+            form(f"o{size} C3", "RET", raw=f"ret{narrow}", ends=True, cost="ret"),
+            form(f"o{size} C2", "RET imm16", raw=f"ret_i{narrow}", ends=True, cost="ret"),
+        ]
     for code, name in enumerate(CONDITIONS):
         reads = CONDITION_READS[code >> 1]
         rows += [
             form(f"{0x70 + code:02X}", f"J{name} rel8", raw=f"jcc_{code}", reads=reads, ends=True, cost="branch"),
             form(f"0F {0x80 + code:02X}", f"J{name} rel32", raw=f"jcc_{code}", reads=reads, ends=True, cost="branch"),
+            form(f"0F {0x80 + code:02X}", f"J{name} rel16", raw=f"jcc_{code}", reads=reads, ends=True, cost="branch"),
             form(f"0F {0x90 + code:02X} /r", f"SET{name} r/m8", sem=f"setcc:{code}", access="w", reads=reads),
         ]
         rows += [form(f"0F {0x40 + code:02X} /r", f"CMOV{name} r{size}, r/m{size}", sem=f"cmov:{code}",

@@ -50,17 +50,17 @@ def _interrupts() -> list[Form]:
 
 
 def _far() -> list[Form]:
-    """Far transfers by 32-bit pointers; RET by both sizes."""
-    return [
-        form("o32 EA", "JMP ptr16:32", raw="jmp_far", access="r", ends=True, cost="far"),
-        form("o32 FF /5", "JMP m16:32", raw="jmp_far", access="r", ends=True, cost="far"),
-        form("o32 9A", "CALL ptr16:32", raw="call_far", access="r", ends=True, cost="far"),
-        form("o32 FF /3", "CALL m16:32", raw="call_far", access="r", ends=True, cost="far"),
-        form("o32 CB", "RETF", raw="ret_far", ends=True, cost="far"),
-        form("o16 CB", "RETF", raw="ret_far16", ends=True, cost="far"),
-        form("o32 CA", "RETF imm16", raw="ret_far_i", access="r", ends=True, cost="far"),
-        form("o16 CA", "RETF imm16", raw="ret_far_i16", access="r", ends=True, cost="far"),
-    ]
+    rows = []
+    for size, narrow in ((32, ""), (16, "16")):
+        rows += [
+            form(f"o{size} EA", f"JMP ptr16:{size}", raw=f"jmp_far{size}", access="r", ends=True, cost="far"),
+            form(f"o{size} FF /5", f"JMP m16:{size}", raw=f"jmp_far{size}", access="r", ends=True, cost="far"),
+            form(f"o{size} 9A", f"CALL ptr16:{size}", raw=f"call_far{size}", access="r", ends=True, cost="far"),
+            form(f"o{size} FF /3", f"CALL m16:{size}", raw=f"call_far{size}", access="r", ends=True, cost="far"),
+            form(f"o{size} CB", "RETF", raw=f"ret_far{narrow}", ends=True, cost="far"),
+            form(f"o{size} CA", "RETF imm16", raw=f"ret_far_i{narrow}", access="r", ends=True, cost="far"),
+        ]
+    return rows
 
 
 def _segments() -> list[Form]:
@@ -70,15 +70,17 @@ def _segments() -> list[Form]:
         form("o32 8C /r", "MOV r/m32, Sreg", raw="mov_from_sreg", access="w r", cost="mov"),
         form("o16 8C /r", "MOV r/m16, Sreg", raw="mov_from_sreg16", access="w r", cost="mov"),
     ]
-    for push, pop, name in (("06", "07", "ES"), ("0E", None, "CS"), ("16", "17", "SS"), ("1E", "1F", "DS"),
-                            ("0F A0", "0F A1", "FS"), ("0F A8", "0F A9", "GS")):
-        rows.append(form(f"o32 {push}", f"PUSH {name}", raw=f"push_{name.lower()}", access="r", cost="push"))
-        if pop:
-            rows.append(form(f"o32 {pop}", f"POP {name}", raw=f"pop_{name.lower()}", access="w",
-                             cost="segment_load"))
-    for opcode, name in (("C4", "LES"), ("C5", "LDS"), ("0F B2", "LSS"), ("0F B4", "LFS"), ("0F B5", "LGS")):
-        rows.append(form(f"o32 {opcode} /r", f"{name} r32, m16:32", raw=name.lower(), access="w r",
-                         cost="segment_load"))
+    for size in (32, 16):
+        for push, pop, name in (("06", "07", "ES"), ("0E", None, "CS"), ("16", "17", "SS"), ("1E", "1F", "DS"),
+                                ("0F A0", "0F A1", "FS"), ("0F A8", "0F A9", "GS")):
+            rows.append(form(f"o{size} {push}", f"PUSH {name}", raw=f"push_{name.lower()}{size}", access="r",
+                             cost="push"))
+            if pop:
+                rows.append(form(f"o{size} {pop}", f"POP {name}", raw=f"pop_{name.lower()}{size}", access="w",
+                                 cost="segment_load"))
+        for opcode, name in (("C4", "LES"), ("C5", "LDS"), ("0F B2", "LSS"), ("0F B4", "LFS"), ("0F B5", "LGS")):
+            rows.append(form(f"o{size} {opcode} /r", f"{name} r{size}, m16:{size}", raw=f"{name.lower()}{size}",
+                             access="w r", cost="segment_load"))
     return rows
 
 

@@ -8,9 +8,10 @@ from pvfast.isa.form import FLAGS, PREFIXES, Form
 from pvfast.isa.forms import FORMS
 from pvfast.isa.operands import REGISTERS, kinds, parse
 from pvfast.isa.specialisation import FUSED
-from pvfast.isa.wrappers import VARIANTS, Output
+from pvfast.isa.wrappers import SEGMENTS, VARIANTS, Output
 
-TERMINATORS = {"jmp", "call", "call_rm", "jmp_rm", "ret", "ret_i", "loop", "loopz", "loopnz", "jecxz"}
+TERMINATORS = {"jmp", "call", "call_rm", "jmp_rm", "ret", "ret_i", "loop", "loopz", "loopnz", "jecxz",
+               "call16", "call_rm16", "jmp_rm16", "ret16", "ret_i16"}
 STACK_TEMPLATES = {"call": "call", "ret": "ret", "call_rm": "call_memory", "jmp_rm": "jmp_memory"}
 """Raw terminators whose fast variants are inline functions of core/sem_branch.pxi."""
 SIZED = {
@@ -23,12 +24,16 @@ SIZED = {
     "bts": "bit_string(cpu, op, mem, {bytes}, BIT_SET, {memory})",
     "btr": "bit_string(cpu, op, mem, {bytes}, BIT_RESET, {memory})",
     "btc": "bit_string(cpu, op, mem, {bytes}, BIT_COMPLEMENT, {memory})",
+    **{f"push_{name.lower()}": f"push_segment(cpu, op, mem, {{bytes}}, {name})" for name in SEGMENTS},
+    **{f"pop_{name.lower()}": f"pop_segment(cpu, op, mem, {{bytes}}, {name})" for name in SEGMENTS},
+    **{f"l{name.lower()}": f"load_far_pointer(cpu, op, mem, {{bytes}}, {name})" for name in SEGMENTS},
+    "jmp_far": "jump_far(cpu, op, {bytes}, {memory})", "call_far": "call_far(cpu, op, {bytes}, {memory})",
     **{name.lower(): f"string(cpu, op, mem, {name}, {{bytes}})" for name in ("MOVS", "STOS", "LODS", "CMPS", "SCAS")},
 }
-"""Raw rows that differ in width only: the inline function of core/sem_integer.pxi or sem_string.pxi to call."""
+"""Raw rows that differ in width, or in a segment register: the function of core/ that they call."""
 IMMEDIATES = {"imm8": "I_8", "simm8": "I_S8", "imm16": "I_16", "imm32": "I_32", "rel8": "I_REL8",
-              "rel32": "I_REL32", "moffs8": "I_MOFFS", "moffs16": "I_MOFFS", "moffs32": "I_MOFFS",
-              "ptr16:32": "I_FAR"}
+              "rel16": "I_REL16", "rel32": "I_REL32", "moffs8": "I_MOFFS", "moffs16": "I_MOFFS", "moffs32": "I_MOFFS",
+              "ptr16:16": "I_FAR16", "ptr16:32": "I_FAR32"}
 
 
 def generate_raw(out: Output, form: Form, index: int) -> None:
@@ -39,7 +44,7 @@ def generate_raw(out: Output, form: Form, index: int) -> None:
     comment = f"{form.opcode}  {form.syntax}"
     base = raw.rstrip("0123456789")
     if base in SIZED:
-        for memory in (False, True) if has_rm else (False,):
+        for memory in (False, True) if has_rm else (memory_only,):
             call = SIZED[base].format(bytes=int(raw[len(base):]) // 8, memory=memory)
             name = out.handler(f"h{index}_{raw}_{'m' if memory else 'r'}", comment, [call])
             out.table.append(f"forms[{index}].live[{'GENERAL' if memory else 'V_REGISTER'}] = {name}")
@@ -114,8 +119,6 @@ def describe(form: Form, index: int) -> str:
         attributes.append("A_MEMORY_READ_ONLY")
     immediates = [o for o in operands if o in IMMEDIATES]
     immediate = "I_16_8" if immediates == ["imm16", "imm8"] else IMMEDIATES[immediates[0]] if immediates else "I_NONE"
-    if form.raw in ("far_call", "far_jmp"):
-        immediate = "I_FAR" if immediates else "I_NONE"
     counted = form.sem.startswith(("rol", "ror", "rcl", "rcr", "sh", "sar")) and "1" not in operands
     kills = 0 if counted or form.sem in ("bsf", "bsr") else form.writes
     condition = form.raw[4:] if form.raw.startswith("jcc_") else "255"
@@ -141,10 +144,10 @@ def operand_sizes(form: Form) -> tuple[int, ...]:
     if {"CR", "DR"} & set(form.operands):
         return (0, 1)       # nor for MOV to and from these
     named = {32 if o.endswith("32") else 16 for o in form.operands
-             if o in ("r/m32", "r32", "imm32", "EAX", "rel32", "moffs32", "r/m16", "r16", "imm16", "AX", "moffs16",
-                      "ptr16:32", "m16:32")}
-    if form.raw in ("ret_i", "enter") or form.mnemonic in ("MOVZX", "MOVSX"):
-        named = {32} if "r32" in form.operands or not form.sem else {16}
+             if o in ("r/m32", "r32", "imm32", "EAX", "rel32", "moffs32", "r/m16", "r16", "imm16", "AX", "rel16",
+                      "moffs16")}
+    if form.mnemonic in ("MOVZX", "MOVSX"):
+        named = {32} if "r32" in form.operands else {16}
     if form.raw.endswith(("16", "32")) and form.raw.rstrip("0123456789") in (
             "movs", "stos", "lods", "cmps", "scas", "ins", "outs", "push_i"):
         named = {int(form.raw[-2:])}

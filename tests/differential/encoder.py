@@ -13,9 +13,9 @@ EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
 SEGMENT_PREFIX = {"es": 0x26, "cs": 0x2E, "ss": 0x36, "ds": 0x3E, "fs": 0x64, "gs": 0x65}
 OPERAND_SIZE, ADDRESS_SIZE, LOCK, REPNZ, REPZ = 0x66, 0x67, 0xF0, 0xF2, 0xF3
 
-IMMEDIATE_BYTES = {"imm8": 1, "simm8": 1, "rel8": 1, "imm16": 2, "imm32": 4, "rel32": 4, "moffs8": 4, "moffs16": 4,
-                   "moffs32": 4, "ptr16:32": 6}
-_SIXTEEN = {"r16", "r/m16", "AX", "imm16", "moffs16"}
+IMMEDIATE_BYTES = {"imm8": 1, "simm8": 1, "rel8": 1, "imm16": 2, "imm32": 4, "rel16": 2, "rel32": 4, "moffs8": 4,
+                   "moffs16": 4, "moffs32": 4, "ptr16:16": 4, "ptr16:32": 6}
+_SIXTEEN = {"r16", "r/m16", "AX", "imm16", "rel16", "moffs16"}
 SIXTEEN_MOD_RM = {(3, 6): 0, (3, 7): 1, (5, 6): 2, (5, 7): 3, (6, None): 4, (7, None): 5, (5, None): 6, (3, None): 7}
 """(base, index) of 16-bit addressing to its r/m number (SDM 2, table 2-1)."""
 

@@ -109,7 +109,7 @@ def sizes_of(form: Form) -> tuple[int, int]:
 
 def immediate_of(program: Program, form: Form) -> int:
     rng = program.rng
-    if form.raw == "enter":
+    if form.mnemonic == "ENTER":
         return rng.randrange(0x100) | rng.choice((0, 0, 1, 2, 3, 5)) << 16
     if form.sem in ("shld", "shrd") and "r/m16" in form.operands:
         return rng.randrange(17)            # more is undefined
@@ -179,8 +179,8 @@ def add_operands(program: Program, form: Form, choice: Choice) -> None:
         writes.add(parent(reg, reg_size))
     if first_written and form.operands[0] in ("AL", "AX", "EAX"):
         writes.add(EAX)
-    if form.raw in ("popa", "leave", "enter"):
-        writes.update(range(8) if form.raw == "popa" else (EBP,))
+    if form.mnemonic in ("POPA", "LEAVE", "ENTER"):
+        writes.update(range(8) if form.mnemonic == "POPA" else (EBP,))
         writes.discard(ESP)
     immediate = immediate_of(program, form)
     code = encode(form, reg=reg, rm=rm, immediate=immediate, prefixes=prefixes)
@@ -191,11 +191,11 @@ def add_operands(program: Program, form: Form, choice: Choice) -> None:
         reference = encode(twin, reg=reg, rm=rm, immediate=immediate, prefixes=prefixes)
         program.emit(form, code, writes, undefined=undefined_by(form, immediate), stores=stores, reference=reference)
         return
-    if form.raw == "leave":
+    if form.mnemonic == "LEAVE":
         program.known[ESP] = program.known.get(EBP, 0)
-    elif form.raw == "enter":
+    elif form.mnemonic == "ENTER":
         levels = immediate >> 16 & 31
-        stack -= 4 * levels + (immediate & 0xFFFF)
+        stack += stack * levels - (immediate & 0xFFFF)
     pops_esp = ESP in writes
     program.emit(form, code, writes, stack=None if pops_esp else stack, stores=True)
 
@@ -227,7 +227,7 @@ def operand(program: Program, target: int, shape: str, choice: Choice, keep_off:
 
 STACK_DELTA = {"push_r16": -2, "push_r32": -4, "push_i16": -2, "push_i32": -4, "push_rm16": -2, "push_rm32": -4,
                "pop_r16": 2, "pop_r32": 4, "pop_rm16": 2, "pop_rm32": 4, "pusha": -32, "popa": 32, "leave": 4,
-               "enter": -4, "pushf": -4, "pushf16": -2}
+               "enter": -4, "pusha16": -16, "popa16": 16, "leave16": 2, "enter16": -2, "pushf": -4, "pushf16": -2}
 
 
 def add_string(program: Program, form: Form, kind: str) -> None:
@@ -390,4 +390,5 @@ def add_trap(program: Program, form: Form) -> None:
 
 SPECIAL: dict[str, Callable[[Program, Form], None]] = {
     "ret": add_return, "ret_i": add_return, "popf": add_popf, "popf16": add_popf, "leave": add_frame,
-    "enter": add_frame, "int_n": add_trap, "int3": add_trap, "into": add_trap, "ud2": add_trap}
+    "enter": add_frame, "leave16": add_frame, "enter16": add_frame,
+    "int_n": add_trap, "int3": add_trap, "into": add_trap, "ud2": add_trap}
