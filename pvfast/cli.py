@@ -76,6 +76,8 @@ class _Gate(_Commands):
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _IMAGE = click.argument("image", type=click.Path())
+_PROCESSOR = click.option("--processor", type=click.Choice(tuple(MODELS)), default=next(iter(MODELS)),
+                          show_default=True, metavar="NAME", help=f"Processor: {', '.join(MODELS)}.")
 
 
 @click.group(cls=_Commands, context_settings=_CONTEXT, epilog=_EXIT_CODES)
@@ -91,8 +93,7 @@ def cli() -> None:
               help="Only this one; may be given again. Default: native and xen.")
 @click.option("--operation", "operations", multiple=True, metavar="NAME",
               help="Only this one; may be given again.")
-@click.option("--processor", type=click.Choice(tuple(MODELS)), default=next(iter(MODELS)), show_default=True,
-              metavar="NAME", help=f"Processor model: {', '.join(MODELS)}.")
+@_PROCESSOR
 @click.option("--host-time/--no-host-time", default=True, show_default=True,
               help="Time the host too; every other figure is equal on every run.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
@@ -207,8 +208,6 @@ _BASELINE = click.option("--baseline", type=click.Path(), default="pvfast-baseli
                          help="The committed figures.")
 _GATED_IMAGE = click.option("--image", type=click.Path(),
                             help="Every patch site of this kernel (bzImage or ELF), not the built-in guest kernel.")
-_GATED_PROCESSOR = click.option("--processor", type=click.Choice(MODELS), default=MODELS[0], show_default=True,
-                                metavar="NAME", help=f"Processor model: {' or '.join(MODELS)}.")
 
 
 @cli.group(cls=_Gate, epilog=_EXIT_CODES_OF_GATE)
@@ -219,7 +218,7 @@ def gate() -> None:
 @gate.command(epilog=_EXIT_CODES_OF_GATE)
 @_BASELINE
 @_GATED_IMAGE
-@_GATED_PROCESSOR
+@_PROCESSOR
 @click.option("--hypervisor", "hypervisors", multiple=True, metavar="NAME", help="Only this one; may be given again.")
 @click.option("--operation", "operations", multiple=True, metavar="NAME", help="Only this one; may be given again.")
 @click.option("--tolerance", type=click.FloatRange(0, 100), default=0.0, metavar="PERCENT",
@@ -243,7 +242,7 @@ def check(ctx: click.Context, junit: str | None, as_json: bool, **asked: Any) ->
 @click.argument("rows", nargs=-1, metavar="[ROW]...")
 @_BASELINE
 @_GATED_IMAGE
-@_GATED_PROCESSOR
+@_PROCESSOR
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.pass_context
 def explain(ctx: click.Context, rows: Sequence[str], as_json: bool, **asked: Any) -> None:
@@ -264,7 +263,7 @@ def explain(ctx: click.Context, rows: Sequence[str], as_json: bool, **asked: Any
 @gate.command(epilog=_EXIT_CODES_OF_GATE)
 @_BASELINE
 @_GATED_IMAGE
-@_GATED_PROCESSOR
+@_PROCESSOR
 def update(baseline: str, image: str | None, processor: str) -> None:
     """Measure, and write the baseline anew, to be committed."""
     from pvfast.gate import write_baseline
