@@ -1,4 +1,4 @@
-# IN and OUT: the privilege check by IOPL or the TSS's I/O permission bitmap, then the device.
+# IN and OUT, in part INS and OUTS: the privilege check by IOPL or the TSS's I/O permission bitmap, then the device.
 #
 # Enters: uops of forms_system.py rows. Leaves: the dispatcher, since a device may have raised an interrupt.
 # The host performs the access: the first time the instruction ends in EXIT_IO, then it is replayed (memory.pxi).

@@ -4,7 +4,8 @@
 # Leaves: memory and registers after whole iterations. Next: sem_integer.pxi.
 #
 # A REP instruction retires once. Every iteration charges the budget, so a long REP stops at exact iterations; it runs
-# in bulk (memmove, fill) between page, limit, code-mark and budget boundaries.
+# in bulk (memmove, fill) between page, limit, code-mark and budget boundaries. INS and OUTS leave for their device in
+# every iteration, which is then replayed (memory.pxi).
 
 cdef enum:
     REP_Z = 1
@@ -16,6 +17,8 @@ cdef enum StringKind:
     LODS
     CMPS
     SCAS
+    INS
+    OUTS
 
 
 cdef inline u32 address_mask(Uop* op) noexcept nogil:
@@ -35,7 +38,8 @@ cdef bint iterate_once(CPU* cpu, Uop* op, const u32 kind, const u32 size) noexce
     cdef u32 source = cpu.gpr[ESI].d & mask
     cdef u32 target = cpu.gpr[EDI].d & mask
     cdef i64 step = -<i64>size if cpu.eflags & DF else size
-    cdef u32 a, b
+    cdef u32 b
+    cdef u32 a = 0
     if kind == MOVS:
         if not (virtual_read(cpu, op.segment, source, size, &a) and virtual_write(cpu, ES, target, size, a)):
             return False
@@ -48,6 +52,15 @@ cdef bint iterate_once(CPU* cpu, Uop* op, const u32 kind, const u32 size) noexce
         memcpy(&cpu.gpr[EAX], &a, size)
         if size == 4:
             cpu.gpr[EAX].q = a
+    elif kind == INS:       # nothing may fault behind the device
+        if not (port_allowed(cpu, cpu.gpr[EDX].w, size) and virtual_probe_write(cpu, ES, target, size)
+                and device_access(cpu, IO_PORT_READ, cpu.gpr[EDX].w, size, &a)
+                and virtual_write(cpu, ES, target, size, a)):
+            return False
+    elif kind == OUTS:
+        if not (port_allowed(cpu, cpu.gpr[EDX].w, size) and virtual_read(cpu, op.segment, source, size, &a)
+                and device_access(cpu, IO_PORT_WRITE, cpu.gpr[EDX].w, size, &a)):
+            return False
     else:
         if kind == CMPS:
             if not virtual_read(cpu, op.segment, source, size, &a):
@@ -62,9 +75,9 @@ cdef bint iterate_once(CPU* cpu, Uop* op, const u32 kind, const u32 size) noexce
             cmp[u16](cpu, <u16>a, <u16>b, True)
         else:
             cmp[u32](cpu, a, b, True)
-    if kind == MOVS or kind == LODS or kind == CMPS:
+    if kind == MOVS or kind == LODS or kind == CMPS or kind == OUTS:
         advance(cpu, op, ESI, step)
-    if kind != LODS:
+    if kind != LODS and kind != OUTS:
         advance(cpu, op, EDI, step)
     return True
 

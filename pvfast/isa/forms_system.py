@@ -144,6 +144,11 @@ def _ports() -> list[Form]:
                 (0xEC, f"IN {accumulator}, DX", f"in{size}_dx", "w r"),
                 (0xEE, f"OUT DX, {accumulator}", f"out{size}_dx", "r r")):
             rows.append(form(opcode.format(number + wide), syntax, raw=raw, access=access, ends=True, cost="io"))
+        letter = {8: "B", 16: "W", 32: "D"}[size]
+        rows += [
+            form(opcode.format(0x6C + wide), f"INS{letter}", raw=f"ins{size}", ends=True, cost="io"),
+            form(opcode.format(0x6E + wide), f"OUTS{letter}", raw=f"outs{size}", ends=True, cost="io"),
+        ]
     return rows
 
 

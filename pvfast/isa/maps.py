@@ -28,7 +28,8 @@ SIZED = {
     **{f"pop_{name.lower()}": f"pop_segment(cpu, op, mem, {{bytes}}, {name})" for name in SEGMENTS},
     **{f"l{name.lower()}": f"load_far_pointer(cpu, op, mem, {{bytes}}, {name})" for name in SEGMENTS},
     "jmp_far": "jump_far(cpu, op, {bytes}, {memory})", "call_far": "call_far(cpu, op, {bytes}, {memory})",
-    **{name.lower(): f"string(cpu, op, mem, {name}, {{bytes}})" for name in ("MOVS", "STOS", "LODS", "CMPS", "SCAS")},
+    **{name.lower(): f"string(cpu, op, mem, {name}, {{bytes}})"
+       for name in ("MOVS", "STOS", "LODS", "CMPS", "SCAS", "INS", "OUTS")},
 }
 """Raw rows that differ in width, or in a segment register: the function of core/ that they call."""
 IMMEDIATES = {"imm8": "I_8", "simm8": "I_S8", "imm16": "I_16", "imm32": "I_32", "rel8": "I_REL8",
