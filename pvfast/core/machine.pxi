@@ -397,7 +397,7 @@ cdef class Engine:
         cdef char* ram = cpu.ram
         cdef u64 line_bias = cpu.line_bias
         cdef const char* content
-        cdef u64 line, last
+        cdef u64 at, part, done
         cdef u8* marks = <u8*>cpu.ram - LINE_MAP_BYTES
         cdef u32 until = cpu.until
         cdef bint until_set = cpu.until_set
@@ -406,13 +406,13 @@ cdef class Engine:
             raise SnapshotError("the snapshot was taken from a machine with another memory map")
         for start, data in state.memory.items():
             content = <const char*><bytes>data
-            line = <u64>start >> LINE_SHIFT
-            last = (<u64>start + <u64>len(data)) >> LINE_SHIFT
-            while line < last:
-                if marks[line] and memcmp(ram + (line << LINE_SHIFT), content + ((line << LINE_SHIFT) - <u64>start),
-                                          1 << LINE_SHIFT):
-                    code_written(cpu, <u32>(line << LINE_SHIFT), 1 << LINE_SHIFT)
-                line += 1
+            done = 0
+            while done < <u64>len(data):        # line by line; beside a device the first and the last may be parts
+                at = <u64>start + done
+                part = min_u64((1 << LINE_SHIFT) - (at & ((1 << LINE_SHIFT) - 1)), <u64>len(data) - done)
+                if marks[at >> LINE_SHIFT] and memcmp(ram + at, content + done, part):
+                    code_written(cpu, <u32>at, <u32>part)
+                done += part
             memcpy(ram + <u64>start, content, len(data))
         hypervisor, hook = <u64>cpu.hypervisor, <u64>cpu.interrupt_hook
         memcpy(intercepted, cpu.intercepted, sizeof(intercepted))

@@ -133,6 +133,8 @@ cdef bint attend(CPU* cpu) noexcept nogil:
             cpu.irq = False
             cpu.halted = False
             cpu.interrupts += 1
+            cpu.left -= packed_cost(1, 0)       # a device may interrupt faster than a handler can begin
+            cpu.surplus += 1
         return True             # the handler's first instruction may be the one to stop before
     if cpu.replays == 0:
         if cpu.halted:

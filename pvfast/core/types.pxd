@@ -389,7 +389,7 @@ cdef struct CPU:
     u64 slice_left          # `left` when the slice began
     u64 slice_end           # budget units since power-on when the slice's instructions are used up
     u64 units               # budget units since power-on: instructions, and iterations of REP beyond the first
-    u64 surplus             # units that were iterations, not instructions
+    u64 surplus             # units that retired no instruction: iterations, events, waits
     u64 budget_end          # stop when `units` gets here
     u64 deadline            # poll the devices when `cycles` gets here
     u64 poll_end            # give the host a look when `units` gets here

@@ -158,3 +158,41 @@ def test_an_interrupt_on_a_device_stack_is_delivered_once():
     made.inject_interrupt(0x40)
     assert made.run(max_instructions=100).eip == 0x4001
     assert (made.counters.interrupts, made.counters.instructions, device.written) == (1, 1, 3)
+
+
+def test_a_device_that_interrupts_faster_than_the_handler_begins():
+    class Timer:
+        when = 1
+
+        def next_event(self):
+            return self.when
+
+        def fire(self, made):
+            self.when = made.counters.cycles + 1
+            made.inject_interrupt(0x20)
+
+    made = machine(b"\x90\xeb\xfd")                                     # nop; jmp
+    made.install_flat_gdt(0x100)
+    made.cpu.idtr = (0x800, 0x7FF)
+    made.write(0x800 + 0x20 * 8, bytes.fromhex("00400800008f0000"))     # a trap gate: IF stays set
+    made.cpu.eflags = 0x202
+    made.attach(Timer())
+    assert made.run(max_instructions=10).reason.name == "BUDGET"
+    assert made.counters.instructions + made.counters.interrupts == 10
+
+
+@pytest.mark.parametrize("size", [3, 0xEFB8])
+def test_a_snapshot_with_code_beside_a_device(size):
+    made = Machine(ram="64K")
+    made.write(0x1040, b"\xb8\1\0\0\0\xf4")                            # mov $1, %eax; hlt
+    made.map_mmio(0x1048, size, None)                                   # RAM ends, and begins again, inside a line
+    made.cpu.eip = 0x1040
+    state = made.snapshot()
+    values = []
+    for value in (1, 2):
+        made.write(0x1041, bytes([value]))
+        made.run()
+        values.append(made.cpu.eax)
+        made.restore(state)
+    made.run()
+    assert [*values, made.cpu.eax] == [1, 2, 1]
