@@ -3,7 +3,7 @@
 #   make run      the main job: measure the built-in guest       make test     build and pass the tests
 #   make check    linters, warnings, stubs, generator, doctests  make checked  the same tests on the checked build
 #   make gate     compare with pvfast-baseline.json, exactly     make fuzz     docs/differential.md: 1,000,000 cases
-#   make bench    asv, on the last commit
+#   make bench    asv, on the last commit                        make fuzz-bytes  hostile machines, under sanitizers
 #   make bench-peers  docs/performance-table.md                  make wheel    build a wheel and try it elsewhere
 #   make clean    remove what was built                          make distclean  ... and the environments
 #
@@ -29,7 +29,7 @@ EXTRAS = $(BIN)/python -c 'import sys, tomllib; project = tomllib.load(open("pyp
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build run test gate check lint warnings stubs generator doctests checked bench bench-peers fuzz \
-    wheel clean distclean
+    fuzz-bytes wheel clean distclean
 
 help:
 	@sed -n '/^#   make/s/^# *//p' Makefile
@@ -95,10 +95,13 @@ doctests: $(BUILT)
 	$(BIN)/python -m pytest -q --doctest-modules pvfast
 	$(BIN)/python -c 'import doctest, sys, pvfast.core.engine as core; sys.exit(doctest.testmod(core).failed)'
 
-# The checked build lives in a copy of the tracked files, beside the normal one; its counts have to be the same.
+# A copy of the tracked files, for another build beside the normal one.
+COPY = rm -rf build/$@ && mkdir -p build/$@ && \
+    git ls-files -z --cached --others --exclude-standard | xargs -0 -r cp --parents -t build/$@
+
+# The counts of the checked build have to be the same.
 checked: $(BUILT)
-	rm -rf build/checked && mkdir -p build/checked
-	git ls-files -z --cached --others --exclude-standard | xargs -0 -r cp --parents -t build/checked
+	$(COPY)
 	cd build/checked && PVFAST_CHECKED=1 $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
 	cd build/checked && $(CURDIR)/$(BIN)/python -m pytest -q $(ARGS)
 	cd build/checked && $(CURDIR)/$(BIN)/python -m benchmarks.counts counts.json
@@ -113,6 +116,12 @@ bench-peers: $(BUILT) $(VENV)/tools
 
 fuzz: $(BUILT)
 	$(BIN)/python -m tests.differential.fuzz --report docs/differential.md $(ARGS)
+
+fuzz-bytes: $(BUILT)
+	$(COPY)
+	cd build/$@ && PVFAST_CHECKED=1 PVFAST_SANITIZE=1 $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
+	cd build/$@ && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	    ASAN_OPTIONS=detect_leaks=0 $(CURDIR)/$(BIN)/python -m tests.robustness.fuzz $(ARGS)
 
 # A wheel that lacks a file works in the source tree and nowhere else: install it into an environment of its own.
 wheel: $(VENV)/dependencies
