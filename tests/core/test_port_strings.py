@@ -158,7 +158,7 @@ class TestPermission:
         world.machine.write(TSS + 0x68, bytes(bits))
         world.ring0("mov $0x28, %eax; ltr %ax; hlt")
 
-    def user(self, world: World, source: str, eflags: int = 2) -> object:
+    def user(self, world: World, source: str, eflags: int = 2) -> Taken | pvfast.Stop:
         world.cpu.edx = PORT
         world.cpu.es.set(USER_DATA, 0, 0xFFFFFFFF, 0xC0F3)
         return world.ring3(source, eflags)
@@ -173,7 +173,9 @@ class TestPermission:
 
     def test_a_wide_access_needs_every_bit(self, world: World, device: Device) -> None:
         self.bitmap(world, PORT + 3)
-        assert self.user(world, "insw; insl").eip == 0x10002    # type: ignore
+        taken = self.user(world, "insw; insl")
+        assert isinstance(taken, Taken)
+        assert taken.eip == 0x10002
         assert device.reads == [(PORT, 2)]
 
     def test_allowed(self, world: World, device: Device) -> None:
