@@ -289,6 +289,7 @@ cdef void raise_fault(CPU* cpu, Uop* op) noexcept nogil:
 cdef void deliver_fault(CPU* cpu) noexcept nogil:
     """Deliver the noted fault. It uses up a unit of the budget: a guest that only faults must not run for ever."""
     cpu.faults += 1
+    cpu.debug_traps = 0         # of an instruction that did not complete
     cpu.left -= packed_cost(1, 0)
     cpu.surplus += 1
     deliver(cpu, cpu.fault_vector, cpu.fault_error, has_error_code(cpu.fault_vector), False)

@@ -190,7 +190,7 @@ cdef void store_word(CPU* cpu, Uop* op, char* mem, u32 value) noexcept nogil:
     finish(cpu, op, mem)
 
 
-# --- Debug registers (SDM 3:17.2). Matching comes later; the registers are kept. -------------------------------------
+# --- Debug registers (SDM 3:17.2). What they do is in debug.pxi. -----------------------------------------------------
 
 cdef i32 debug_register(CPU* cpu, u32 number) noexcept nogil:
     """DR4 and DR5 are DR6 and DR7, or undefined (-1) when CR4.DE is set (SDM 3:17.2.2)."""
@@ -204,6 +204,9 @@ cdef void raw_mov_from_dr(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     cdef i32 number = debug_register(cpu, op.reg)
     if number < 0:
         fault(cpu, op, VECTOR_UD, 0)
+        return
+    if cpu.dr[7] & DR7_GD:
+        general_detect(cpu, op)
         return
     if number == 6:
         cpu.gpr[op.base & 7].q = cpu.dr[6] | DR6_ONES
@@ -221,11 +224,16 @@ cdef void raw_mov_to_dr(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     if number < 0:
         fault(cpu, op, VECTOR_UD, 0)
         return
+    if cpu.dr[7] & DR7_GD:
+        general_detect(cpu, op)
+        return
     if number == 6:
         value = (value & DR6_WRITABLE) | DR6_ONES
     elif number == 7:
         value = (value & DR7_WRITABLE) | DR7_ONE
     cpu.dr[number] = value
+    if number == 7:
+        breakpoints_changed(cpu)
     leave_after(cpu, op)
 
 

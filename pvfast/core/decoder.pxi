@@ -316,7 +316,7 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
         op.run = dead[0] = raw_privileged
         return UNDEFINED_FORM
     variant = GENERAL
-    if not op.extra & ADDRESS16:
+    if not op.extra & ADDRESS16 and not mode & MODE_CHECKED:
         if mode & MODE_FLAT and op.segment <= DS and (
                 op.segment != CS or info.attributes & A_MEMORY_READ_ONLY and cpu.seg[CS].attributes & SEG_READABLE):
             variant = PAGED if mode & MODE_PAGING else FLAT

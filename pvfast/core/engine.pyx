@@ -4,9 +4,9 @@
 
 Enters: guest bytes and machine state. Leaves: `Engine`, which pvfast.machine.Machine builds on.
 Reading order: types.pxd, flags.pxd, sem_alu.pxd, access.pxd, memory.pxi, sem_stack.pxi, sem_branch.pxi, blocks.pxi,
-decoder.pxi, block_decoder.pxi, run.pxi, then segments.pxi, mode_8086.pxi, transfers.pxi, interrupts.pxi, system.pxi,
-hypervisor.pxi, and last registers.pxi and machine.pxi (the Python face). introspect.pxi is for tests, engine.pxd for
-extension modules outside the core.
+decoder.pxi, block_decoder.pxi, run.pxi, then segments.pxi, mode_8086.pxi, tasks.pxi, transfers.pxi, debug.pxi,
+interrupts.pxi, system.pxi, hypervisor.pxi, and last registers.pxi and machine.pxi (the Python face). introspect.pxi is
+for tests, engine.pxd for extension modules outside the core.
 """
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memmove, memset
@@ -25,7 +25,9 @@ include "sem_string.pxi"
 include "sem_integer.pxi"
 include "segments.pxi"
 include "mode_8086.pxi"
+include "tasks.pxi"
 include "transfers.pxi"
+include "debug.pxi"
 include "interrupts.pxi"
 include "system.pxi"
 include "control.pxi"

@@ -2,7 +2,6 @@
 #
 # Enters: a vector. Leaves: the CPU at the first instruction of its handler, all or nothing. Next: system.pxi.
 #
-# Task gates (hardware task switches) come later. They would hang in at the places marked "Later".
 
 cdef enum:
     IDT_ERROR = 2           # error code bit 1: the index is one of the IDT (SDM 3:6.13)
@@ -31,13 +30,22 @@ cdef bint is_contributory(u32 vector) noexcept nogil:
 # --- Delivery (SDM 2, INT n; SDM 3:6.12) -----------------------------------------------------------------------------
 
 cdef bint enter_gate(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind, u32 return_eip) noexcept nogil:
-    """One attempt to enter a handler. False: nothing has changed; a fault is noted, or a device must be served."""
+    """One attempt to enter a handler. False: nothing has changed, unless a task gate was passed (CPU.in_new_task); a
+    fault is noted, or a device must be served."""
+    cdef bint entered
+    cpu.debug_traps = 0                     # those of the frame count
     if real_mode(cpu):
-        if pass_vector(cpu, cpu.idt_base, cpu.idt_limit, vector, get_eflags(cpu), return_eip):
+        entered = pass_vector(cpu, cpu.idt_base, cpu.idt_limit, vector, get_eflags(cpu), return_eip)
+        if entered:
             cpu.eflags &= ~<u32>(EFLAGS_IF | AC)
-            return True
-    elif pass_gate(cpu, vector, error, has_error, kind, return_eip):
+    else:
+        entered = pass_gate(cpu, vector, error, has_error, kind, return_eip)
+    if entered:
+        cpu.resume_unit = NEVER
+        if vector == VECTOR_DB and kind != EVENT_SOFTWARE:
+            cpu.dr[7] &= ~<u32>DR7_GD       # SDM 3:17.2.4
         return True
+    cpu.debug_traps = 0
     if cpu.exit != EXIT_IO and kind != EVENT_SOFTWARE and VECTOR_TS <= cpu.fault_vector <= VECTOR_GP:
         cpu.fault_error |= EXT_ERROR
     return False
@@ -66,16 +74,20 @@ cdef bint pass_gate(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind, u
         return False
     gate.attributes = (gate.high >> 8) & ATTRIBUTES
     type = gate.attributes & (SEG_S | SEG_TYPE)
-    # Later: TYPE_TASK_GATE switches tasks.
-    if (type != TYPE_INTERRUPT_GATE32 and type != TYPE_TRAP_GATE32 and type != TYPE_INTERRUPT_GATE16
-            and type != TYPE_TRAP_GATE16):
+    if (type != TYPE_TASK_GATE and type != TYPE_INTERRUPT_GATE32 and type != TYPE_TRAP_GATE32
+            and type != TYPE_INTERRUPT_GATE16 and type != TYPE_TRAP_GATE16):
         return refuse(cpu, VECTOR_GP, idt_error)
     if kind == EVENT_SOFTWARE and dpl_of(gate.attributes) < cpu.cpl:
         return refuse(cpu, VECTOR_GP, idt_error)
     if not gate.attributes & SEG_P:
         return refuse(cpu, VECTOR_NP, idt_error)
 
+    flags = get_eflags(cpu)
+    if (kind == EVENT_FAULT and is_fault_class(vector)) or (kind != EVENT_SOFTWARE and resuming(cpu)):
+        flags |= RF
     selector = gate.low >> 16
+    if type == TYPE_TASK_GATE:
+        return enter_task(cpu, selector, SWITCH_NEST, return_eip, flags, &error if has_error else NULL)
     if not fetch_descriptor(cpu, selector, &code):
         return False
     cpl = dpl_of(code.attributes)
@@ -107,9 +119,6 @@ cdef bint pass_gate(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind, u
     offset = gate_offset(&gate)
     if not check_offset(cpu, &code, offset) or not mark_accessed(cpu, &code):
         return False
-    flags = get_eflags(cpu)
-    if kind == EVENT_FAULT and is_fault_class(vector):
-        flags |= RF
     frame[count] = flags
     frame[count + 1] = cpu.seg[CS].selector
     frame[count + 2] = return_eip
@@ -171,6 +180,7 @@ cdef bint deliver_by_idt(CPU* cpu, u32 vector, u32 error, bint has_error, u32 ki
             return True
         if cpu.exit == EXIT_IO:
             return False
+        cpu.in_new_task = False
         second = cpu.fault_vector
         cpu.faults += 1
         if kind == EVENT_FAULT:
@@ -213,21 +223,33 @@ cdef bint deliver_external(CPU* cpu, u32 vector) noexcept nogil:
 
 cdef void software_interrupt(CPU* cpu, Uop* op, u32 vector) noexcept nogil:
     """INT n, INT3, INTO (SDM 2, INT n): the saved address is behind the instruction, a fault's is its own."""
+    cpu.debug_traps = 0                     # no single-step trap behind it
     if cpu.intercepted[vector]:
         leave_after(cpu, op)
         cpu.exit = EXIT_INTERRUPT
         cpu.exit_vector = vector
         return
-    if cpu.interrupt_hook != NULL and offer_software(cpu, op, vector):
+    if cpu.interrupt_hook != NULL and offer_software(cpu, op, vector, EVENT_SOFTWARE):
         return
-    if not enter_gate(cpu, vector, 0, False, EVENT_SOFTWARE, next_eip(op)):
-        raise_fault(cpu, op)
+    enter_handler(cpu, op, vector, EVENT_SOFTWARE)
+
+
+cdef void enter_handler(CPU* cpu, Uop* op, u32 vector, u32 kind) noexcept nogil:
+    if not enter_gate(cpu, vector, 0, False, kind, next_eip(op)):
+        end_transfer(cpu, op)
         return
     cpu.interrupts += 1
     arrive(cpu, op, cpu.eip)
 
 
-cdef bint offer_software(CPU* cpu, Uop* op, u32 vector) noexcept nogil:
+cdef void raw_int1(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """INT1 (SDM 2, INT n): the trap #DB, whatever the gate's DPL; DR6 stays as it is."""
+    cpu.debug_traps = 0
+    if cpu.interrupt_hook == NULL or not offer_software(cpu, op, VECTOR_DB, EVENT_FAULT):
+        enter_handler(cpu, op, VECTOR_DB, EVENT_FAULT)
+
+
+cdef bint offer_software(CPU* cpu, Uop* op, u32 vector, u32 kind) noexcept nogil:
     """Offer INT n to the hypervisor, retired. False: it has not been executed yet."""
     cdef u64 left = cpu.left
     leave_before(cpu, op)
@@ -240,7 +262,7 @@ cdef bint offer_software(CPU* cpu, Uop* op, u32 vector) noexcept nogil:
     cpu.event.declined = False
     cpu.left = left
     leave_after(cpu, op)
-    if cpu.interrupt_hook(cpu.hypervisor, cpu, vector, 0, False, EVENT_SOFTWARE):
+    if cpu.interrupt_hook(cpu.hypervisor, cpu, vector, 0, False, kind):
         cpu.interrupts += 1
         return True
     cpu.left = left
@@ -261,11 +283,8 @@ cdef u32 restorable_flags(CPU* cpu, u32 size) noexcept nogil:
     return mask if size == 4 else mask & 0xFFFF
 
 
-cdef bint interrupt_return(CPU* cpu, u32 size, u32* target) noexcept nogil:
-    """IRET to the same or to an outer privilege level.
-
-    RF is not taken from the stack: it holds off instruction breakpoints for one instruction and then clears itself.
-    """
+cdef bint interrupt_return(CPU* cpu, u32 size, u32 return_eip, u32* target) noexcept nogil:
+    """IRET to the same or to an outer privilege level, or from a nested task. With 32 bits it loads RF."""
     cdef Descriptor code
     cdef Segment stack
     cdef u32 eip, selector, flags, esp, cpl, mask
@@ -273,8 +292,10 @@ cdef bint interrupt_return(CPU* cpu, u32 size, u32* target) noexcept nogil:
     if cpu.mode & MODE_8086:
         return return_in_8086_mode(cpu, size, target)
     if cpu.eflags & NT:
-        # Later: return from a nested task, through the back link of the current TSS.
-        return refuse(cpu, VECTOR_TS, cpu.tr.selector & SELECTOR_INDEX)
+        if not return_to_task(cpu, return_eip):
+            return False
+        target[0] = cpu.eip
+        return True
     if not (stack_read(cpu, 0, size, &eip) and stack_read(cpu, size, size, &selector)
             and stack_read(cpu, 2 * size, size, &flags)):
         return False
@@ -290,6 +311,8 @@ cdef bint interrupt_return(CPU* cpu, u32 size, u32* target) noexcept nogil:
     if not check_offset(cpu, &code, eip):
         return False
     mask = restorable_flags(cpu, size)
+    if size == 4:
+        mask |= RF
     if cpu.cpl == 0 and size == 4:
         mask |= VIF | VIP
     if outer:

@@ -534,7 +534,7 @@ cdef void reset(CPU* cpu) noexcept nogil:
     cpu.tr.attributes = SEG_NULL
     cpu.dr[6] = 0xFFFF0FF0u     # SDM 3:10.1.1, table 10-1
     cpu.dr[7] = 0x400
-    cpu.shadow_unit = NEVER
+    cpu.shadow_unit = cpu.stack_shadow_unit = cpu.resume_unit = NEVER
     cpu.pat = PAT_AT_RESET
     cpu.misc_enable = MISC_ENABLE_AT_RESET
     cpu.fpu_control = FPU_CONTROL_AT_START

@@ -495,7 +495,7 @@ cdef bint segment_check(CPU* cpu, Segment* s, u32 which, u32 offset, u32 size, b
     cdef u32 attributes = s.attributes
     cdef u64 last = <u64>offset + size - 1
     cdef bint good
-    if offset < (s.write_end if write else s.read_end) and size <= 8:
+    if offset < (s.write_end if write else s.read_end) and size <= 8 and not cpu.mode & MODE_CHECKED:
         linear[0] = <u32>(s.base + offset)
         return True
     if attributes & SEG_NULL or not attributes & SEG_P or not attributes & SEG_S:
@@ -512,7 +512,7 @@ cdef bint segment_check(CPU* cpu, Segment* s, u32 which, u32 offset, u32 size, b
         note_fault(cpu, VECTOR_SS if which == SS else VECTOR_GP, 0)
         return False
     linear[0] = <u32>(s.base + offset)
-    return True
+    return not cpu.mode & MODE_CHECKED or checked_access(cpu, s, which, linear[0], size, write)
 
 
 cdef bint virtual_read(CPU* cpu, u32 segment, u32 offset, u32 size, u32* value) noexcept nogil:
@@ -536,7 +536,13 @@ cdef bint virtual_read_locked(CPU* cpu, u32 segment, u32 offset, u32 size, u32* 
 
 
 cdef bint virtual_probe_write(CPU* cpu, u32 segment, u32 offset, u32 size) noexcept nogil:
-    """Would this store fault? For instructions that store several times and must fault before the first."""
+    """Would this store fault? For instructions that store several times and must fault before the first.
+
+    A breakpoint on it is a matter of the store.
+    """
     cdef u32 linear
-    return (segment_check(cpu, &cpu.seg[segment], segment, offset, size, True, &linear)
-            and linear_probe_write(cpu, linear, size, cpu.cpl == 3))
+    cdef u32 traps = cpu.debug_traps
+    cdef bint good = (segment_check(cpu, &cpu.seg[segment], segment, offset, size, True, &linear)
+                      and linear_probe_write(cpu, linear, size, cpu.cpl == 3))
+    cpu.debug_traps = traps
+    return good

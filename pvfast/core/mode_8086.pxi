@@ -107,6 +107,8 @@ cdef bint return_in_8086_mode(CPU* cpu, u32 size, u32* target) noexcept nogil:
         return False
     set_sp(cpu, cpu.gpr[ESP].d + 3 * size)
     restore_flags_image(cpu, flags, size)
+    if size == 4:
+        cpu.eflags |= flags & RF
     return True
 
 
@@ -120,7 +122,7 @@ cdef bint return_to_v86(CPU* cpu, u32 eip, u32 code, u32 flags, u32* target) noe
             and stack_read(cpu, 28, 4, &selectors[FS]) and stack_read(cpu, 32, 4, &selectors[GS])):
         return False
     cpu.gpr[ESP].q = esp
-    set_eflags(cpu, flags, RESTORED_FLAGS | IOPL | EFLAGS_IF | VM | VIF | VIP)
+    set_eflags(cpu, flags, RESTORED_FLAGS | IOPL | EFLAGS_IF | RF | VM | VIF | VIP)
     load_v86_segments(cpu, selectors)
     target[0] = eip & 0xFFFF
     return True
@@ -159,11 +161,14 @@ cdef bint may_restore_flags(CPU* cpu, u32 flags) noexcept nogil:
 
 
 cdef void restore_flags_image(CPU* cpu, u32 flags, u32 size) noexcept nogil:
-    """The reverse of flags_image(), in every mode; RF is cleared."""
+    """The reverse of flags_image(), in every mode. RF is the caller's."""
+    cdef u32 before = cpu.eflags
     if v86_mode(cpu) and virtual_interrupts(cpu):
-        set_eflags(cpu, (flags & 0xFFFF) | (VIF if flags & EFLAGS_IF else 0), (RESTORED_FLAGS & 0xFFFF) | VIF | RF)
+        set_eflags(cpu, (flags & 0xFFFF) | (VIF if flags & EFLAGS_IF else 0), (RESTORED_FLAGS & 0xFFFF) | VIF)
     else:
-        set_eflags(cpu, flags & ~<u32>RF, restorable_flags(cpu, size) | RF)
+        set_eflags(cpu, flags, restorable_flags(cpu, size))
+    if (cpu.eflags ^ before) & AC:
+        update_mode(cpu)
 
 
 cdef bint is_redirected(CPU* cpu, u32 vector, bint* redirected) noexcept nogil:
@@ -190,6 +195,7 @@ cdef bint is_redirected(CPU* cpu, u32 vector, bint* redirected) noexcept nogil:
 cdef void v86_interrupt(CPU* cpu, Uop* op, u32 vector) noexcept nogil:
     """INT n in V86 mode. INT3 and INTO always go through the IDT."""
     cdef bint redirected
+    cpu.debug_traps = 0                     # no single-step trap behind it
     if not is_redirected(cpu, vector, &redirected):
         raise_fault(cpu, op)
         return

@@ -4,6 +4,14 @@
 # The host performs the access: the first time the instruction ends in EXIT_IO, then it is replayed (memory.pxi).
 
 cdef bint port_allowed(CPU* cpu, u32 port, u32 size) noexcept nogil:
+    """May the ports be used? Every access to them asks, so breakpoints on them are looked for here."""
+    if not port_permitted(cpu, port, size):
+        return False
+    watch_port(cpu, port, size)
+    return True
+
+
+cdef bint port_permitted(CPU* cpu, u32 port, u32 size) noexcept nogil:
     """SDM 1:19.5: CPL <= IOPL, which does not count in V86 mode, or every bit of the ports clear in the bitmap of a
     32-bit TSS; else #GP(0)."""
     cdef u32 base = <u32>cpu.tr.base

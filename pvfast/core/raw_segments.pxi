@@ -17,6 +17,7 @@ cdef void load_and_go_on(CPU* cpu, Uop* op, char* mem, u32 seg, u32 selector) no
         return
     if seg == SS:
         hold_interrupts(cpu, op)
+        cpu.stack_shadow_unit = cpu.shadow_unit
     if cpu.mode != mode or seg == SS:
         leave_after(cpu, op)
         return
@@ -86,6 +87,7 @@ cdef void pop_segment(CPU* cpu, Uop* op, char* mem, u32 size, u32 seg) noexcept 
         return
     if seg == SS:
         hold_interrupts(cpu, op)
+        cpu.stack_shadow_unit = cpu.shadow_unit
     if cpu.mode != mode or seg == SS:
         leave_after(cpu, op)
         return
@@ -126,8 +128,9 @@ cdef bint far_pointer(CPU* cpu, Uop* op, u32 size, bint memory, u32* offset, u32
 
 cdef void jump_far(CPU* cpu, Uop* op, u32 size, bint memory) noexcept nogil:
     cdef u32 offset, selector, target
-    if not (far_pointer(cpu, op, size, memory, &offset, &selector) and far_jump(cpu, selector, offset, &target)):
-        raise_fault(cpu, op)
+    if not (far_pointer(cpu, op, size, memory, &offset, &selector)
+            and far_jump(cpu, selector, offset, next_eip(op), &target)):
+        end_transfer(cpu, op)
         return
     arrive(cpu, op, target)
 
@@ -136,7 +139,7 @@ cdef void call_far(CPU* cpu, Uop* op, u32 size, bint memory) noexcept nogil:
     cdef u32 offset, selector, target
     if not (far_pointer(cpu, op, size, memory, &offset, &selector)
             and far_call(cpu, selector, offset, size, next_eip(op), &target)):
-        raise_fault(cpu, op)
+        end_transfer(cpu, op)
         return
     arrive(cpu, op, target)
 

@@ -187,10 +187,6 @@ cdef class SegmentView:
         return f"<{SEGMENT_NAMES[self.number]} {self.selector:#x} base {self.base:#x} limit {self.limit:#x}>"
 
 
-cdef enum:
-    WRITABLE_FLAGS = 0x3F7FD5   # every defined bit of EFLAGS but the constant one
-
-
 cdef class Registers:
     """The register file of a machine: `machine.cpu`. General registers, eip, eflags, crN, segments."""
 
@@ -225,13 +221,14 @@ cdef class Registers:
         self.core.check_idle()
         self.core.cpu.eip = word(value)
         self.core.cpu.halted = False
+        self.core.cpu.debug_traps = 0
 
     @property
     def eflags(self):
         """EFLAGS. Setting VM enters V86 mode: the hidden parts of the segment registers become those of their
         selectors. Clearing it leaves them."""
         self.core.check_idle()
-        return get_eflags(self.core.cpu)
+        return get_eflags(self.core.cpu) | (RF if resuming(self.core.cpu) else 0)
 
     @eflags.setter
     def eflags(self, value):
@@ -241,10 +238,9 @@ cdef class Registers:
         cdef u32 seg
         if word(value) & VM and real_mode(cpu):
             raise ArgumentError(f"eflags={value:#x}: virtual-8086 mode (VM, bit 17) needs protected mode, CR0.PE")
-        set_eflags(cpu, word(value), WRITABLE_FLAGS)
-        if v86_mode(cpu) == (cpu.mode & MODE_8086 != 0):
-            return
-        if v86_mode(cpu):
+        set_eflags(cpu, word(value), EFLAGS_WRITABLE)
+        cpu.resume_unit = NEVER
+        if v86_mode(cpu) and not cpu.mode & MODE_8086:
             for seg in range(6):
                 selectors[seg] = cpu.seg[seg].selector
             load_v86_segments(cpu, selectors)

@@ -7,7 +7,6 @@
 # a block that would overdraw either is not entered. The last stretch to a limit runs instruction by instruction.
 
 cdef enum:
-    DR6_BS = 0x4000             # SDM 3:17.2.3
     POLL_UNITS = 0x2000000      # signals are looked at this often (about 30 ms)
     CYCLE_LIMIT = 0x40000000    # of one slice: half of what fits beside the sign bit
 
@@ -100,14 +99,24 @@ cdef void fill_link(CPU* cpu, Block* block) noexcept nogil:
 
 
 cdef void run_one(CPU* cpu) noexcept nogil:
-    """One instruction, or one iteration of a REP, in a slice of its own. The slice is over behind it."""
+    """One instruction, or one iteration of a REP, in a slice of its own. The slice is over behind it.
+
+    Debug traps of TF and of breakpoints, for which every instruction comes here, follow at once (SDM 3:17.3.1).
+    """
     cdef Block* block
-    cdef bint trace = (cpu.eflags & TF) != 0
+    cdef bint stepping = (cpu.eflags & TF) != 0
+    cdef bint debugging = stepping or cpu.watching
     cdef u64 before
     end_slice(cpu)
     begin_slice(cpu, 1)
     before = units_now(cpu)
     forget_links(cpu)
+    if cpu.watching and cpu.replays == 0 and at_breakpoint(cpu):
+        note_fault(cpu, VECTOR_DB, 0)
+        deliver_fault(cpu)
+        return
+    if stepping:
+        cpu.debug_traps |= DR6_BS
     block = block_here(cpu, cpu.mode | MODE_SINGLE)
     if block != NULL:
         enter_block(cpu, block)
@@ -117,13 +126,27 @@ cdef void run_one(CPU* cpu) noexcept nogil:
     cpu.replayed = 0
     if cpu.singles:
         cpu.singles -= 1
-    if trace and cpu.eflags & TF and units_now(cpu) != before and cpu.exit == EXIT_NONE:
-        cpu.dr[6] |= DR6_BS
-        deliver(cpu, VECTOR_DB, 0, False, False)
+    if units_now(cpu) == before:
+        cpu.debug_traps &= ~<u32>DR6_BS     # nothing has retired
+    elif debugging and trap_due(cpu) and cpu.exit == EXIT_NONE:
+        deliver_trap(cpu)
+
+
+cdef inline bint trap_due(CPU* cpu) noexcept nogil:
+    return cpu.debug_traps != 0 and units_now(cpu) != cpu.stack_shadow_unit
 
 
 cdef bint attend(CPU* cpu) noexcept nogil:
-    """Interrupts, HLT and single steps at a boundary. True: a new slice is due."""
+    """Debug traps, interrupts, HLT and single steps at a boundary. True: a new slice is due."""
+    note_resume(cpu)
+    if cpu.debug_traps and (cpu.delivering or (cpu.replays == 0 and trap_due(cpu))):
+        deliver_trap(cpu)
+        if not cpu.delivering:
+            cpu.replays = 0
+            cpu.replayed = 0
+            cpu.left -= packed_cost(1, 0)       # as a fault: a guest that only traps must not run for ever
+            cpu.surplus += 1
+        return True
     if cpu.delivering or (cpu.replays == 0 and cpu.irq and cpu.eflags & EFLAGS_IF
                           and units_now(cpu) != cpu.shadow_unit):
         cpu.delivering = not deliver_external(cpu, cpu.irq_vector) and cpu.exit == EXIT_IO
@@ -148,7 +171,8 @@ cdef bint attend(CPU* cpu) noexcept nogil:
             else:
                 cpu.exit = EXIT_HALT
             return True
-    if cpu.replays or cpu.singles or cpu.eflags & TF or (cpu.irq and cpu.eflags & EFLAGS_IF):
+    if (cpu.replays or cpu.singles or cpu.eflags & TF or cpu.watching or cpu.debug_traps
+            or (cpu.irq and cpu.eflags & EFLAGS_IF)):
         run_one(cpu)
         return True
     return False
@@ -176,7 +200,8 @@ cdef void run_cpu(CPU* cpu) noexcept nogil:
         if <i64>cpu.left <= <i64>0xFFFFFFFFu or <i32>cpu.left <= 0:
             if not next_slice(cpu):
                 break
-        if cpu.halted or cpu.irq or cpu.singles or cpu.replays or cpu.eflags & TF:
+        if (cpu.halted or cpu.irq or cpu.singles or cpu.replays or cpu.eflags & (TF | RF) or cpu.watching
+                or cpu.debug_traps):
             if attend(cpu):
                 end_slice(cpu)
                 continue

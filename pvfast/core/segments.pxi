@@ -157,7 +157,7 @@ cdef bint is_flat(Segment* s, u32 looked_at, u32 wanted) noexcept nogil:
 
 cdef void update_mode(CPU* cpu) noexcept nogil:
     """What decoding may assume from now on, and the memory that handlers get, after a change of CS, SS, DS, ES, CPL,
-    CR0.PE, CR0.PG or EFLAGS.VM."""
+    CR0.PE, PG or AM, EFLAGS.VM or AC, or CPU.watching."""
     cdef u32 mode = (cpu.mode & MODE_SINGLE) | (cpu.cpl << MODE_CPL_SHIFT)
     cdef u32 code = SEG_P | CODE_SEGMENT | SEG_READABLE
     cdef u32 data = SEG_P | SEG_S | SEG_WRITABLE
@@ -172,6 +172,8 @@ cdef void update_mode(CPU* cpu) noexcept nogil:
                 and is_flat(&cpu.seg[CS], SEG_NULL | code, code) and is_flat(&cpu.seg[SS], data_bits, data)
                 and is_flat(&cpu.seg[DS], data_bits, data) and is_flat(&cpu.seg[ES], data_bits, data)):
             mode |= MODE_FLAT
+    if cpu.watching or (cpu.cr0 & CR0_AM and cpu.eflags & AC and cpu.cpl == 3):
+        mode = (mode & ~<u32>MODE_FLAT) | MODE_CHECKED
     if cpu.cr0 & CR0_PG:
         mode |= MODE_PAGING
         cpu.mem = <char*>&cpu.tlb[cpu.cpl == 3]

@@ -136,7 +136,7 @@ cdef u32 bulk(CPU* cpu, Uop* op, const u32 kind, const u32 size, u32 count) noex
     cdef u32 bytes, source_bytes, i
     cdef char* target
     cdef char* source
-    if cpu.eflags & DF or op.extra & ADDRESS16 or count > 0x10000000:
+    if cpu.eflags & DF or op.extra & ADDRESS16 or cpu.mode & MODE_CHECKED or count > 0x10000000:
         return 0
     bytes = count * size
     target = bulk_range(cpu, ES, cpu.gpr[EDI].d, True, &bytes)
@@ -217,6 +217,8 @@ cdef void repeat_in_part(CPU* cpu, Uop* op, const u32 kind, const u32 size, u32 
     cpu.surplus += done
     if not good and cpu.exit == EXIT_NONE:
         deliver_fault(cpu)
+    elif done:
+        cpu.resume_unit = units_now(cpu)        # RF is set between iterations (SDM 3:17.3.1.1)
 
 
 cdef inline void string(CPU* cpu, Uop* op, char* mem, const u32 kind, const u32 size) noexcept nogil:
@@ -247,6 +249,7 @@ cdef inline void string(CPU* cpu, Uop* op, char* mem, const u32 kind, const u32 
         cpu.left -= packed_cost(done, done * op.imm)
         cpu.surplus += done
         leave_before(cpu, op)
+        cpu.resume_unit = units_now(cpu)
         return
     cpu.left -= packed_cost(done - 1, done * op.imm)
     cpu.surplus += done - 1

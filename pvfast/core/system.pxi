@@ -150,7 +150,7 @@ cdef void raw_popf(CPU* cpu, Uop* op, char* mem) noexcept nogil:
         return
     flags = (<u32*>host)[0]
     cpu.gpr[ESP].q = <u32>(esp + 4)
-    set_eflags(cpu, flags & ~<u32>RF, RESTORED_FLAGS | IOPL | EFLAGS_IF | RF)
+    set_eflags(cpu, flags, RESTORED_FLAGS | IOPL | EFLAGS_IF)
     next_uop(cpu, op, mem)
 
 
@@ -165,12 +165,14 @@ cdef void raw_popf16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
 
 
 cdef void pop_flags(CPU* cpu, Uop* op, char* mem, u32 size) noexcept nogil:
-    """IF changes when CPL <= IOPL, IOPL at CPL 0, silently not otherwise; RF is cleared.
+    """IF changes when CPL <= IOPL, IOPL at CPL 0, silently not otherwise; RF is clear behind any instruction.
 
-    The block is left when TF is set, since the next instruction traps, and when an interrupt is no longer held off.
+    The block is left when TF is set, since the next instruction traps, when an interrupt is no longer held off, and
+    when alignment is checked from here on or no longer.
     """
     cdef u32 flags
     cdef u64 before = cpu.gpr[ESP].q
+    cdef u32 mode = cpu.mode
     if v86_mode(cpu) and not may_use_flags(cpu, size) or not checked_pop(cpu, size, &flags):
         raise_fault(cpu, op)
         return
@@ -179,7 +181,7 @@ cdef void pop_flags(CPU* cpu, Uop* op, char* mem, u32 size) noexcept nogil:
         raise_fault(cpu, op)
         return
     restore_flags_image(cpu, flags, size)
-    if cpu.eflags & TF or (cpu.irq and cpu.eflags & EFLAGS_IF):
+    if cpu.mode != mode or cpu.eflags & TF or (cpu.irq and cpu.eflags & EFLAGS_IF):
         leave_after(cpu, op)
         return
     finish(cpu, op, mem)
@@ -226,8 +228,8 @@ cdef void raw_iret16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
 
 cdef void return_from_interrupt(CPU* cpu, Uop* op, u32 size) noexcept nogil:
     cdef u32 target
-    if not interrupt_return(cpu, size, &target):
-        raise_fault(cpu, op)
+    if not interrupt_return(cpu, size, next_eip(op), &target):
+        end_transfer(cpu, op)
         return
     arrive(cpu, op, target)
 

@@ -2,8 +2,6 @@
 #
 # Enters: the selector and offset of a far pointer. Leaves: CS, SS and CPL committed and the offset to go on at, or
 # False after noting a fault, with nothing changed. Next: interrupts.pxi.
-#
-# Task gates and TSS selectors (hardware task switches) come later; they are refused with #GP(selector).
 
 cdef enum:
     GATE_COUNT = 0x1F       # parameters of a call gate: bits 0-4 of its high word (SDM 3:5.8.3)
@@ -84,7 +82,7 @@ cdef u32 gate_offset(Descriptor* gate) noexcept nogil:
     return gate.low & 0xFFFF
 
 
-cdef bint far_jump(CPU* cpu, u32 selector, u32 offset, u32* target) noexcept nogil:
+cdef bint far_jump(CPU* cpu, u32 selector, u32 offset, u32 return_eip, u32* target) noexcept nogil:
     cdef Descriptor d, gate
     if cpu.mode & MODE_8086:
         return go_to_paragraph(cpu, selector, offset, target)
@@ -93,6 +91,11 @@ cdef bint far_jump(CPU* cpu, u32 selector, u32 offset, u32* target) noexcept nog
     if is_code(d.attributes):
         if not check_direct_code(cpu, selector, &d):
             return False
+    elif names_task(d.attributes):
+        if not transfer_to_task(cpu, selector, &d, SWITCH_JUMP, return_eip):
+            return False
+        target[0] = cpu.eip
+        return True
     else:
         gate = d
         if not open_call_gate(cpu, selector, &gate, True, &selector, &d):
@@ -122,6 +125,11 @@ cdef bint far_call(CPU* cpu, u32 selector, u32 offset, u32 size, u32 return_eip,
     if is_code(d.attributes):
         if not check_direct_code(cpu, selector, &d):
             return False
+    elif names_task(d.attributes):
+        if not transfer_to_task(cpu, selector, &d, SWITCH_NEST, return_eip):
+            return False
+        target[0] = cpu.eip
+        return True
     else:
         gate = d
         if not open_call_gate(cpu, selector, &gate, False, &selector, &d):

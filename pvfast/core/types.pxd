@@ -43,6 +43,7 @@ cdef enum:
     VIF = 0x80000
     VIP = 0x100000
     ID = 0x200000
+    EFLAGS_WRITABLE = 0x3F7FD5      # every defined bit but FLAG_1
     ARITHMETIC = 0x8D5      # CF PF AF ZF SF OF: kept lazily, see flags.pxd
 
 # --- Registers -------------------------------------------------------------------------------------------------------
@@ -231,6 +232,7 @@ cdef enum:
     MODE_CPL_SHIFT = 4
     MODE_SINGLE = 0x80      # one unfused instruction, then back to the dispatcher
     MODE_8086 = 0x100       # real-address or virtual-8086 mode: selectors are paragraphs, not descriptors
+    MODE_CHECKED = 0x200    # every operand passes checked_access(): breakpoints are enabled, or alignment is checked
 
 cdef enum:
     LINE_SHIFT = 6          # written code is tracked in lines of 64 bytes
@@ -363,6 +365,11 @@ cdef struct CPU:
     bint halted
     u32 singles             # run this many instructions one by one, unfused
     u64 shadow_unit         # STI, MOV SS and POP SS hold interrupts off at the boundary with this unit number
+    u64 stack_shadow_unit   # MOV SS and POP SS hold debug exceptions off there too
+    u64 resume_unit         # EFLAGS.RF is set at the boundary with this unit number
+    u32 debug_traps         # bits of DR6: a #DB is due at the next boundary
+    bint watching           # DR7 enables a breakpoint
+    bint in_new_task        # the noted fault is that of a task just switched to, in its own context
     bint irq                # an external interrupt is waiting: irq_vector
     u32 irq_vector
     u32 exit                # ExitReason
@@ -396,7 +403,7 @@ cdef struct CPU:
     # I/O exits
     Io io
     Io replay[IO_REPLAYS]
-    bint delivering         # an external interrupt, whose stack belongs to a device
+    bint delivering         # an external interrupt or a debug trap, whose stack belongs to a device
     u32 replays             # filled by the host
     u32 replayed            # used by the instruction so far
     # memory map

@@ -42,6 +42,7 @@ def _interrupts() -> list[Form]:
         form("CE", "INTO", raw="into", reads="o", cost="branch"),
         form("o32 CF", "IRETD", raw="iret", writes="oszapc", ends=True, cost="iret"),
         form("o16 CF", "IRET", raw="iret16", writes="oszapc", ends=True, cost="iret"),
+        form("F1", "INT1", raw="int1", ends=True, cost="int"),
         form("0F 34", "SYSENTER", raw="sysenter", ends=True, cost="sysenter", feature="SEP"),
         form("0F 35", "SYSEXIT", raw="sysexit", privileged=True, ends=True, cost="sysexit", feature="SEP"),
         form("F4", "HLT", raw="hlt", privileged=True, ends=True, cost="hlt"),

@@ -268,7 +268,7 @@ class TestFarTransfers:
 
     @pytest.mark.parametrize(("selector", "access", "vector", "error"), [
         (0, 0x9A, GP, 0), (SPARE, 0x92, GP, SPARE), (SPARE, 0x1A, NP, SPARE), (SPARE, 0xFA, GP, SPARE),
-        (SPARE | 3, 0x9A, GP, SPARE), (0xFFF8, 0x9A, GP, 0xFFF8), (SPARE, 0x85, GP, SPARE)])
+        (SPARE | 3, 0x9A, GP, SPARE), (0xFFF8, 0x9A, GP, 0xFFF8), (SPARE, 0x82, GP, SPARE)])
     @pytest.mark.parametrize("opcode", [0x9A, 0xEA])
     def test_refusals(self, world, opcode, selector, access, vector, error):
         world.describe(SPARE, descriptor(0, 0xFFFFF, access))

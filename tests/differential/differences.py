@@ -17,6 +17,7 @@ _NO_EVENTS = "needs an IDT or a GDT, which Unicorn does not use: tests/core/test
 _CONTROL = "changes what the processor is, not a result to compare: tests/core/test_system.py"
 _DEVICES = "talks to devices, which differ: tests/core/test_system.py"
 _SIXTEEN = "leads below 64 KiB, where the 32-bit cases are not: test_sixteen_bit.py"
+_DEBUG = "raises a debug exception: tests/core/test_debug.py"
 _MODEL = "its result is the processor model's: tests/core/test_system.py"
 
 NOT_COMPARED: dict[str, str] = {
@@ -35,6 +36,7 @@ NOT_COMPARED: dict[str, str] = {
                     "talks to devices, which differ: tests/core/test_port_strings.py"),
     **dict.fromkeys(("call16", "call_rm16", "jmp_rm16", "ret16", "ret_i16"), _SIXTEEN),
     **dict.fromkeys(("rdtsc", "cpuid"), _MODEL),
+    "int1": _DEBUG,
 }
 """Raw handler to the reason why its rows have no differential cases."""
 

@@ -115,6 +115,7 @@ cdef void iret(Domain* d, CPU* cpu) noexcept nogil:
         crash(d, cpu, VECTOR_GP, frame[2] & 0xFFFC)
         return
     set_eflags(cpu, frame[3], RESTORED)
+    update_mode(cpu)        # AC
     cpu.gpr[EAX].q = frame[0]
     mask_events(d, cpu, not frame[3] & EFLAGS_IF)
 
