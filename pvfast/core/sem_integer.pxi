@@ -302,6 +302,12 @@ cdef void raw_nop_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     next_uop(cpu, op, mem)
 
 
+cdef void raw_bswap16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """BSWAP r16 (SDM 2, BSWAP): undefined, and 0 on processors."""
+    cpu.gpr[op.base].w = 0
+    next_uop(cpu, op, mem)
+
+
 cdef void raw_cbw(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     cpu.gpr[EAX].w = <u16><i16><i8>cpu.gpr[EAX].b[0]
     next_uop(cpu, op, mem)

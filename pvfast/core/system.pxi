@@ -29,6 +29,15 @@ cdef void raw_ud2(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     fault(cpu, op, VECTOR_UD, 0)
 
 
+cdef void raw_ud1_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    """UD1 (SDM 2, UD) has a ModRM byte, which names nothing."""
+    fault(cpu, op, VECTOR_UD, 0)
+
+
+cdef void raw_ud1_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
+    fault(cpu, op, VECTOR_UD, 0)
+
+
 # --- The interrupt flag (SDM 3:6.8.1) --------------------------------------------------------------------------------
 
 cdef void raw_cli(CPU* cpu, Uop* op, char* mem) noexcept nogil:

@@ -103,10 +103,14 @@ def _moves() -> list[Form]:
     for row in (("0F B7 /r", "MOVZX r32, r/m16", "zero_extend"), ("0F BF /r", "MOVSX r32, r/m16", "sign_extend")):
         rows.append(form(row[0], row[1], sem=row[2], access="w r", cost="mov"))
     rows += [
+        form("0F B7 /r", "MOVZX r16, r/m16", sem="mov", access="w r", cost="mov"),
+        form("0F BF /r", "MOVSX r16, r/m16", sem="mov", access="w r", cost="mov"),
         form("0F C8+r", "BSWAP r32", sem="bswap", access="rw"),
+        form("0F C8+r", "BSWAP r16", raw="bswap16", access="w"),
         form("0F C7 /1", "CMPXCHG8B m64", raw="cmpxchg8b", access="rw", writes="z", lock=True, cost="cmpxchg8b",
              feature="CX8"),
         form("D7", "XLAT", raw="xlat", cost="mov"),
+        form("D6", "SALC", raw="salc", reads="c"),
         form("9F", "LAHF", raw="lahf", reads="szapc", cost="alu"),
         form("9E", "SAHF", raw="sahf", writes="szapc", cost="alu"),
     ]
@@ -167,6 +171,30 @@ def _unary() -> list[Form]:
         form("FC", "CLD", raw="cld"), form("FD", "STD", raw="std"),
     ]
     return rows
+
+
+def _decimal() -> list[Form]:
+    """SDM 1:7.3.4.4."""
+    rows = [form(opcode, name, raw=name.lower(), reads=reads, writes="oszapc", undefined=undefined, cost="decimal")
+            for opcode, name, reads, undefined in (("27", "DAA", "ac", "o"), ("2F", "DAS", "ac", "o"),
+                                                   ("37", "AAA", "a", "oszp"), ("3F", "AAS", "a", "oszp"))]
+    return [
+        *rows,
+        form("D4", "AAM imm8", raw="aam", access="r", writes="oszapc", undefined="oac", cost="div"),
+        form("D5", "AAD imm8", raw="aad", access="r", writes="oszapc", undefined="oac", cost="decimal"),
+    ]
+
+
+def _hints() -> list[Form]:
+    """What changes nothing: NOP, PAUSE, PREFETCHh. The opcodes 0F 18 to 0F 1F came with the P6 family, as CMOV did."""
+    rows = [form("90", "NOP", raw="nop", cost="nop"), form("F3 90", "PAUSE", raw="nop", cost="nop")]
+    for number, name in enumerate(("NTA", "T0", "T1", "T2")):
+        rows += [form(f"0F 18 /{number}", operands, raw="nop", access="-", cost="nop", feature="CMOV")
+                 for operands in (f"PREFETCH{name} m8", "NOP r")]
+    rows += [form(f"0F 18 /{number}", "NOP r/m", raw="nop", access="-", cost="nop", feature="CMOV")
+             for number in range(4, 8)]
+    return rows + [form(f"0F {opcode:02X} /r", "NOP r/m", raw="nop", access="-", cost="nop", feature="CMOV")
+                   for opcode in range(0x19, 0x20)]
 
 
 def _stack() -> list[Form]:
@@ -235,8 +263,7 @@ def _strings() -> list[Form]:
 
 
 FORMS: tuple[Form, ...] = tuple(
-    _arithmetic() + _shifts() + _moves() + _unary() + _stack() + _branches() + _strings() + [
-        form("90", "NOP", raw="nop", cost="nop"),
-        form("0F 1F /0", "NOP r/m", raw="nop", access="-", cost="nop"),
-        form("0F 18 /r", "PREFETCH m", raw="nop", access="-", cost="nop"),
+    _arithmetic() + _shifts() + _moves() + _unary() + _decimal() + _stack() + _branches() + _strings() + _hints() + [
+        form("62 /r", "BOUND r16, m16&16", raw="bound16", access="r r", cost="bound"),
+        form("62 /r", "BOUND r32, m32&32", raw="bound32", access="r r", cost="bound"),
     ])

@@ -47,6 +47,8 @@ def _interrupts() -> list[Form]:
         form("0F 35", "SYSEXIT", raw="sysexit", privileged=True, ends=True, cost="sysexit", feature="SEP"),
         form("F4", "HLT", raw="hlt", privileged=True, ends=True, cost="hlt"),
         form("0F 0B", "UD2", raw="ud2", ends=True, cost="nop"),
+        form("0F B9 /r", "UD1 r32, r/m32", raw="ud1", access="- -", ends=True, cost="nop"),
+        form("0F FF", "UD0", raw="ud2", ends=True, cost="nop"),
     ]
 
 

@@ -6,7 +6,7 @@ Enters: nothing. Leaves: `COST_CLASSES`, in the order of CPU.cost[]. Next: cpuid
 COST_CLASSES = (
     # integer
     "nop", "alu", "mov", "lea", "shift", "shift_cl", "mul", "div", "push", "pop", "pusha", "enter",
-    "xchg", "xadd", "cmpxchg", "cmpxchg8b",
+    "xchg", "xadd", "cmpxchg", "cmpxchg8b", "decimal", "bound",
     # control flow
     "branch", "jump", "jump_indirect", "call", "call_indirect", "ret", "loop",
     # strings: one execution without REP or the start of a REP, and one iteration

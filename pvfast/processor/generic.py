@@ -23,6 +23,8 @@ CYCLES: dict[str, tuple[int, str]] = {
     "xadd": (27, "IL-CO lock add"),
     "cmpxchg": (7, "IL-CO"),
     "cmpxchg8b": (8, "IL-CO"),
+    "decimal": (4, "assumed"),
+    "bound": (8, "assumed: two loads, two compares and branches"),
     "branch": (1, "assumed: predicted"),
     "jump": (1, "assumed: predicted"),
     "jump_indirect": (2, "assumed: predicted"),

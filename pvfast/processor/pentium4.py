@@ -24,6 +24,8 @@ CYCLES: dict[str, tuple[int, str]] = {
     "xadd": (124, "IL-NW lock add"),
     "cmpxchg": (9, "IL-NW 8.6, no lock"),
     "cmpxchg8b": (44, "IL-NW latency, no lock"),
+    "decimal": (30, "assumed"),
+    "bound": (16, "assumed: two loads, two compares and branches"),
     "branch": (1, "assumed: predicted"),
     "jump": (1, "assumed: predicted"),
     "jump_indirect": (2, "assumed: predicted, load 1"),

@@ -47,10 +47,13 @@ COMPARED = tuple(form for form in FORMS if reason_not_compared(form) is None)
 
 _MUL = {8: (EAX,), 16: (EAX, EDX), 32: (EAX, EDX)}
 IMPLICIT = {"cmpxchg8b": (EAX, EDX), "xlat": (EAX,), "lahf": (EAX,), "cbw": (EAX,), "cwde": (EAX,), "cwd": (EDX,),
-            "cdq": (EDX,), "loop": (ECX,), "loopz": (ECX,), "loopnz": (ECX,)}
+            "cdq": (EDX,), "salc": (EAX,),
+            **dict.fromkeys(("aaa", "aas", "daa", "das", "aam", "aad"), (EAX,)),
+            "loop": (ECX,), "loopz": (ECX,), "loopnz": (ECX,)}
 """Registers that raw handlers write beside their operands."""
 REFERENCE = {(f"{opcode} /1", syntax): row(f"{opcode} /0", syntax) for opcode, syntax in (
-    ("F6", "TEST r/m8, imm8"), ("F7", "TEST r/m16, imm16"), ("F7", "TEST r/m32, imm32"))}
+    ("F6", "TEST r/m8, imm8"), ("F7", "TEST r/m16, imm16"), ("F7", "TEST r/m32, imm32"))} | {
+    (f"0F 18 /{number}", "NOP r"): row("0F 18 /4", "NOP r/m") for number in range(4)}
 """Rows that Unicorn does not know (differences.py), and the ones of the same meaning."""
 UNSYNCHRONISED = ("loopz", "loopnz", "cmpxchg8b")
 """Raw handlers for which Unicorn has to have its flags in order (differences.py)."""
@@ -88,6 +91,8 @@ def add(program: Program, form: Form, choice: Choice = Choice()) -> None:
         SPECIAL[form.raw](program, form)
     elif form.raw in ("call_rm", "jmp_rm"):
         add_indirect(program, form, choice)
+    elif kind == "bound":
+        add_bound(program, form, choice)
     elif kind in ("div", "idiv"):
         add_divide(program, form, choice)
     else:
@@ -111,6 +116,8 @@ def immediate_of(program: Program, form: Form) -> int:
     rng = program.rng
     if form.mnemonic == "ENTER":
         return rng.randrange(0x100) | rng.choice((0, 0, 1, 2, 3, 5)) << 16
+    if form.raw == "aam" and rng.random() < 0.9:
+        return rng.randrange(1, 256)
     if form.sem in ("shld", "shrd") and "r/m16" in form.operands:
         return rng.randrange(17)            # more is undefined
     return value(rng)
@@ -136,7 +143,7 @@ def add_operands(program: Program, form: Form, choice: Choice) -> None:
     rm_size, reg_size = sizes_of(form)
     has_rm = any(o.startswith("r/m") for o in form.operands)
     moffs = any(o.startswith("moffs") for o in form.operands)
-    memory_only = not has_rm and any(o in ("m", "m64") for o in form.operands)
+    memory_only = not has_rm and any(o in ("m", "m8", "m64") for o in form.operands)
     reg = rng.randrange(8) if choice.reg is None else choice.reg
     shape = choice.shape or rng.choice(("register", *SHAPES))
     if memory_only and shape == "register":
@@ -317,6 +324,23 @@ def add_indirect(program: Program, form: Form, choice: Choice) -> None:
     program.emit(form, code + gap, stack=-4 if call else None, stores=call)
 
 
+def add_bound(program: Program, form: Form, choice: Choice) -> None:
+    """BOUND: nine times in ten the index is within the bounds."""
+    rng = program.rng
+    size = 16 if form.raw == "bound16" else 32
+    program.require_stack()         # a fault pushes a frame
+    low, index, high = sorted(value(rng) % (1 << size) - (1 << size - 1) for _ in range(3))
+    if rng.random() < 0.1:
+        index, high = high, index
+    reg = rng.choice([r for r in range(8) if r != ESP])
+    program.require(reg, rng.getrandbits(32) & ~((1 << size) - 1) | index & (1 << size) - 1)
+    where = program.target(size // 4)
+    shape = choice.shape if choice.shape in SHAPES else rng.choice(SHAPES)
+    rm = operand(program, where, shape, choice, {reg})
+    program.require_memory(where, size // 4, high << size & (1 << 2 * size) - 1 | low & (1 << size) - 1)
+    program.emit(form, encode(form, reg=reg, rm=rm))
+
+
 def add_divide(program: Program, form: Form, choice: Choice) -> None:
     """DIV and IDIV: nine times in ten the quotient fits."""
     rng = program.rng
@@ -391,4 +415,4 @@ def add_trap(program: Program, form: Form) -> None:
 SPECIAL: dict[str, Callable[[Program, Form], None]] = {
     "ret": add_return, "ret_i": add_return, "popf": add_popf, "popf16": add_popf, "leave": add_frame,
     "enter": add_frame, "leave16": add_frame, "enter16": add_frame,
-    "int_n": add_trap, "int3": add_trap, "into": add_trap, "ud2": add_trap}
+    "int_n": add_trap, "int3": add_trap, "into": add_trap, "ud1": add_trap, "ud2": add_trap}
