@@ -10,7 +10,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from .programs import BASE, DATA, END, PROGRAMS, image, label, loaded
+from .program import BASE, DATA, END
+from .programs import (
+    ALL,
+    CR0_PG,
+    PAGE_DIRECTORY,
+    image,
+    label,
+    loaded,
+    page_tables,
+)
 
 try:
     import unicorn
@@ -36,17 +45,23 @@ def pvfast_engine(name: str, count: int, mode: str = "flat") -> tuple[float, int
     return seconds, machine.cpu.eax
 
 
-def unicorn_engine(name: str, count: int) -> tuple[float, int]:
+def unicorn_engine(name: str, count: int, mode: str = "flat") -> tuple[float, int]:
     """Run on Unicorn, code and data in separate maps where the program allows it: that is faster for it."""
+    program = ALL[name]
+    if program.only_pvfast or program.per_cpu:
+        raise NotImplementedError(program.only_pvfast or "a segment base needs a descriptor table there")
     engine = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_32)
-    if PROGRAMS[name].per_cpu:
-        raise NotImplementedError("a segment base needs a descriptor table there")
-    if PROGRAMS[name].patches_itself:
+    if program.patches_itself or program.gates:
         engine.mem_map(BASE, END - BASE)
     else:
         engine.mem_map(BASE, DATA - BASE)
         engine.mem_map(DATA, END - DATA, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
     engine.mem_write(BASE, image(name, count))
+    if mode == "paged":
+        engine.mem_map(PAGE_DIRECTORY, 0x2000)
+        engine.mem_write(PAGE_DIRECTORY, page_tables())
+        engine.reg_write(x86_const.UC_X86_REG_CR3, PAGE_DIRECTORY)
+        engine.reg_write(x86_const.UC_X86_REG_CR0, engine.reg_read(x86_const.UC_X86_REG_CR0) | CR0_PG)
     start = time.perf_counter()
     engine.emu_start(label(name, "start"), label(name, "done"))
     return time.perf_counter() - start, engine.reg_read(x86_const.UC_X86_REG_EAX)
@@ -54,7 +69,7 @@ def unicorn_engine(name: str, count: int) -> tuple[float, int]:
 
 def icicle_engine(name: str, count: int) -> tuple[float, int]:
     """Run on icicle-emu."""
-    if PROGRAMS[name].patches_itself or PROGRAMS[name].per_cpu:
+    if ALL[name].patches_itself or ALL[name].per_cpu or ALL[name].gates:
         raise NotImplementedError("code that has run cannot be written there; segments have no base")
     engine = icicle.Icicle("i686")
     engine.mem_map(BASE, END - BASE, icicle.MemoryProtection.ExecuteReadWrite)
@@ -76,7 +91,7 @@ def elf(name: str, count: int) -> bytes:
 
 def native_engine(name: str, count: int) -> tuple[float, int]:
     """Run as a process of the host; its result has 7 bits."""
-    if PROGRAMS[name].ring0:
+    if ALL[name].ring0:
         raise NotImplementedError("needs ring 0")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)

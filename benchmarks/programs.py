@@ -1,12 +1,15 @@
-"""The general workloads: small 32-bit programs, assembled when first used, for pvfast and for other engines alike.
+"""The workloads: small 32-bit programs, assembled when first used, for pvfast and for other engines alike.
 
-Enters: a name, a count, a mode. Leaves: an image of flat memory, or a machine about to run it. Nothing in them
-needs an operating system, and only those marked `ring0` need ring 0. Next: engines.py.
+Enters: a name, a count, a mode. Leaves: an image of flat memory, or a machine about to run it. The general ones need
+no operating system, and only those marked `ring0` need ring 0. Those with `gates` are what an operating system does:
+they start with descriptor tables of their own (system_tables.py). Next: engines.py.
 """
 
 import struct
-from dataclasses import dataclass
 from functools import cache
+
+from .program import BASE, END, SYMBOLS, Program
+from .system_programs import SYSTEM_PROGRAMS, tables
 
 try:
     from pvfast.assembly import assemble
@@ -14,47 +17,11 @@ try:
 except ImportError:                     # an older commit: everything that needs them is n/a
     Machine = None
 
-BASE, END = 0x100000, 0x130000
-DATA = BASE + 0x1000                    # code ends here: engines that map code and data apart are faster
-SYMBOLS = {
-    "TABLE": DATA, "PER_CPU": DATA + 0x800,
-    "POINTER": DATA + 0xC00, "OPERATION": DATA + 0xC04, "COUNT": DATA + 0xC08,
-    "STACK_TOP": DATA + 0x7000, "SOURCE": BASE + 0x10000, "TARGET": BASE + 0x20000,
-}
 MODES = ("flat", "paged", "segment_base")
 PAGE_DIRECTORY, PAGE_TABLE, SEGMENT_BASE = 0x200000, 0x201000, 0x40000
-CR0_PG, PRESENT_WRITABLE = 1 << 31, 3
+CR0_PG, PRESENT_WRITABLE_USER = 1 << 31, 7
 
-START = """
-start:
-    movl $STACK_TOP, %esp
-    cld
-    movl $callee, OPERATION
-    movl $PER_CPU, POINTER
-    movl COUNT, %ecx
-    call workload
-done:                               /* a process on the bare processor ends here, with EAX as its status */
-    movl %eax, %ebx
-    andl $127, %ebx
-    movl $1, %eax
-    int $0x80
-.balign 16
-callee:
-"""
 STORE_BODY = "movl POINTER, %eax; movb $1, 1(%eax); ret"
-
-
-@dataclass(frozen=True)
-class Program:
-    """A workload: `text` enters at ``workload`` with the count in ECX and returns a result in EAX."""
-
-    title: str
-    text: str
-    callee: str = "ret"                 # what OPERATION points to
-    ring0: bool = False
-    per_cpu: bool = False               # needs %gs with PER_CPU as its base
-    patches_itself: bool = False
-
 
 PROGRAMS = {
     "indirect_store": Program("indirect call site, two-load callee", """
@@ -133,12 +100,14 @@ PROGRAMS = {
         site: movl $0x12345678, %eax; decl %ecx; jnz 1b; ret""", patches_itself=True),
 }
 
+ALL = PROGRAMS | SYSTEM_PROGRAMS
+
 
 @cache
 def assembled(name: str):
     """The code of a program at BASE, with its labels."""
-    program = PROGRAMS[name]
-    return assemble(f"{START}{program.callee}\n.balign 16\nworkload:\n{program.text}\n", BASE, SYMBOLS)
+    program = ALL[name]
+    return assemble(f"{program.start}{program.callee}\n.balign 16\nworkload:\n{program.text}\n", BASE, SYMBOLS)
 
 
 def label(name: str, which: str) -> int:
@@ -154,7 +123,15 @@ def image(name: str, count: int) -> bytes:
     struct.pack_into("<I", memory, SYMBOLS["COUNT"] - BASE, count)
     source = SYMBOLS["SOURCE"] - BASE
     memory[source:source + 0x10000] = bytes((i * 167 + (i >> 8)) & 0xFF for i in range(0x10000))
+    for address, content in tables([label(name, gate) for gate in ALL[name].gates]).items():
+        memory[address - BASE:address - BASE + len(content)] = content
     return bytes(memory)
+
+
+def page_tables() -> bytes:
+    """A page directory and behind it the table of the first 4 MiB, every page where it is, for every privilege."""
+    directory = struct.pack("<I", PAGE_TABLE | PRESENT_WRITABLE_USER).ljust(0x1000, b"\0")
+    return directory + struct.pack("<1024I", *(page << 12 | PRESENT_WRITABLE_USER for page in range(1024)))
 
 
 def loaded(name: str, count: int, mode: str = "flat") -> tuple["Machine", int]:
@@ -163,7 +140,7 @@ def loaded(name: str, count: int, mode: str = "flat") -> tuple["Machine", int]:
     Parameters
     ----------
     name : str
-        Of PROGRAMS.
+        Of ALL.
     count : int
         How often; at least 1.
     mode : str
@@ -175,13 +152,12 @@ def loaded(name: str, count: int, mode: str = "flat") -> tuple["Machine", int]:
     machine.write(BASE + base, image(name, count))
     cpu = machine.cpu
     if mode == "paged":
-        machine.write(PAGE_DIRECTORY, struct.pack("<I", PAGE_TABLE | PRESENT_WRITABLE))
-        machine.write(PAGE_TABLE, struct.pack("<1024I", *(page << 12 | PRESENT_WRITABLE for page in range(1024))))
+        machine.write(PAGE_DIRECTORY, page_tables())
         cpu.cr3, cpu.cr0 = PAGE_DIRECTORY, cpu.cr0 | CR0_PG
     if base:
         for segment in (cpu.cs, cpu.ss, cpu.ds, cpu.es):
             segment.base = base
-    if PROGRAMS[name].per_cpu:
+    if ALL[name].per_cpu:
         cpu.gs.base = SYMBOLS["PER_CPU"] + base
     cpu.eip = label(name, "start")
     return machine, label(name, "done") + base

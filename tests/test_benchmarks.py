@@ -6,7 +6,10 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from benchmarks import dispatch, engines, exits, patching, peers, workloads
-from benchmarks.programs import BASE, MODES, PROGRAMS, counts, loaded
+from benchmarks.program import BASE
+from benchmarks.programs import MODES, PROGRAMS, counts, loaded
+from benchmarks.survey import FAMILIES, instructions
+from benchmarks.system_programs import SYSTEM_PROGRAMS
 from pvfast.experiments import FORMS, operation_names, settings
 from pvfast.guest import build
 from pvfast.guest.benchmarks import ROWS
@@ -44,6 +47,23 @@ def test_programs_do_the_same_in_every_mode(name: str) -> None:
         figures = counts(name, mode)
         results.append((machine.cpu.eax, figures["instructions"], figures["iterations"]))
     assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("mode", ["flat", "paged"])
+@pytest.mark.parametrize("name", SYSTEM_PROGRAMS)
+def test_system_programs_take_as_long_for_each_of_their_count(name: str, mode: str) -> None:
+    taken = []
+    for count in (1, 2, 3):
+        machine, done = loaded(name, count, mode)
+        stop = machine.run(until=done, max_instructions=1_000_000)
+        assert (stop.reason.name, machine.cpu.eip + machine.cpu.cs.base) == ("UNTIL", done)
+        taken.append(machine.counters.instructions)
+    assert taken[2] - taken[1] == taken[1] - taken[0] > 0
+
+
+def test_the_survey_counts_instructions() -> None:
+    bodies = {"cmp, jcc": 2, "call, ret": 2, "lock inc": 1, "jmp register": 2}
+    assert {family: instructions(FAMILIES[family]) for family in bodies} == bodies
 
 
 @pytest.mark.parametrize("name", ["crc", "sieve", "fib", "copy", "rep_movsd", "indirect_cli", "patch_itself"])
