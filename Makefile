@@ -2,8 +2,9 @@
 #
 #   make run      the main job: measure the built-in guest       make test     build and pass the tests
 #   make check    linters, warnings, stubs, generator, doctests  make checked  the same tests on the checked build
-#   make gate     compare with pvfast-baseline.json, exactly     make fuzz     docs/differential.md: 1,000,000 cases
+#   make gate     compare with pvfast-baseline.json, exactly     make fuzz     1,000,000 cases, recorded under docs/
 #   make bench    asv, on the last commit                        make fuzz-bytes  hostile machines, under sanitizers
+#   make instructions  docs/instructions.md, from the rows
 #   make bench-peers  docs/performance-table.md                  make wheel    build a wheel and try it elsewhere
 #   make clean    remove what was built                          make distclean  ... and the environments
 #
@@ -29,7 +30,7 @@ EXTRAS = $(BIN)/python -c 'import sys, tomllib; project = tomllib.load(open("pyp
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build run test gate check lint warnings stubs generator doctests checked bench bench-peers fuzz \
-    fuzz-bytes wheel clean distclean
+    fuzz-bytes instructions wheel clean distclean
 
 help:
 	@sed -n '/^#   make/s/^# *//p' Makefile
@@ -116,6 +117,10 @@ bench-peers: $(BUILT) $(VENV)/tools
 
 fuzz: $(BUILT)
 	$(BIN)/python -m tests.differential.fuzz --report docs/differential.md $(ARGS)
+	$(BIN)/python -m pvfast.isa.document docs/differential.json docs/instructions.md
+
+instructions: $(VENV)/created
+	$(BIN)/python -m pvfast.isa.document docs/differential.json docs/instructions.md
 
 fuzz-bytes: $(BUILT)
 	$(COPY)

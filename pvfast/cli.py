@@ -185,7 +185,8 @@ def patch(ctx: click.Context, image: str, hypervisor: str, as_csv: bool, output:
 
 @cli.command(epilog=_EXIT_CODES)
 @click.argument("mnemonic", required=False)
-def isa(mnemonic: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def isa(mnemonic: str | None, as_json: bool) -> None:
     """List the instructions that the core executes, or the forms of one MNEMONIC."""
     from pvfast.isa.forms import FORMS
     from pvfast.report import tables
@@ -196,7 +197,7 @@ def isa(mnemonic: str | None) -> None:
         close = suggest_mnemonics(mnemonic or "", {row.mnemonic for row in FORMS})
         hint = f"did you mean {', '.join(close)}? " if close else ""
         raise PvfastError(f"no instruction {mnemonic!r}: {hint}`pvfast isa` lists them all")
-    tables.show(tables.isa_report(forms))
+    _print(tables.isa_json(forms)) if as_json else tables.show(tables.isa_report(forms))
 
 
 _EXIT_CODES_OF_GATE = """

@@ -238,6 +238,10 @@ def test_isa() -> None:
     assert "01 /r" in result.output
     assert "ADD r/m32, r32" in result.output
     assert f"{len(ISA_FORMS)} forms" in call("isa").output
+    only = json.loads(call("isa", "--json", "cmpxchg8b").output)["forms"]
+    assert [(row["syntax"], row["feature"], row["lock"], row["writes"]) for row in only] == [
+        ("CMPXCHG8B m64", "CX8", True, "z")]
+    assert len(json.loads(call("isa", "--json").output)["forms"]) == len(ISA_FORMS)
     missing = call("isa", "frob")
     assert missing.exit_code == 1
     assert missing.stderr == "pvfast: error: no instruction 'frob': `pvfast isa` lists them all\n"

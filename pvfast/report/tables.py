@@ -17,7 +17,8 @@ from rich.text import Text
 from pvfast.experiments.kernel_runs import KernelRow, KernelRun
 from pvfast.experiments.matrix import Matrix, Row, SiteCode
 from pvfast.experiments.workloads import FORMS, Counts
-from pvfast.isa.form import FLAGS, Form
+from pvfast.isa.document import flag_letters, needs
+from pvfast.isa.form import Form
 from pvfast.paravirt.linux import OperationSummary, PatchedSite, SiteRow
 
 #: Of text that goes to a file or a pipe: nothing is cut or wrapped.
@@ -211,17 +212,20 @@ def patch_report(sites: Sequence[PatchedSite], show_code: Callable[[bytes, int],
 
 def isa_report(forms: Sequence[Form]) -> list[RenderableType]:
     """What ``pvfast isa`` shows: one line per row of the instruction set."""
-    table = _table(("opcode", "instruction", "operands", "reads", "writes", "undefined", "cost", ""), left=8)
+    table = _table(("opcode", "instruction", "operands", "reads", "writes", "undefined", "needs", "cost"), left=8)
     for row in forms:
-        marks = {"lock": row.lock, "CPL 0": row.privileged, "ends block": row.ends}
-        table.add_row(row.opcode, row.syntax, " ".join(row.access), *(
-            _letters(mask) for mask in (row.reads, row.writes, row.undefined)), row.cost,
-            ", ".join(name for name, set_ in marks.items() if set_))
-    return [table, Text(f"{len(forms)} forms; flags: o s z a p c")]
+        table.add_row(row.opcode, row.syntax, " ".join(row.access), *map(flag_letters, (
+            row.reads, row.writes, row.undefined)), ", ".join(needs(row)), row.cost)
+    return [table, Text(f"{len(forms)} forms; operands: r read, w written, - not accessed; flags: o s z a p c; "
+                        "LOCK: may be locked")]
 
 
-def _letters(mask: int) -> str:
-    return "".join(letter for letter in "oszapc" if mask & FLAGS[letter])
+def isa_json(forms: Sequence[Form]) -> str:
+    """What ``pvfast isa --json`` prints: every column of the rows but the names of core functions."""
+    columns = ("opcode", "syntax", "access", "lock", "privileged", "protected", "ends", "cost", "feature")
+    return to_json({"kind": "isa", "schema": 1, "forms": [
+        {name: getattr(row, name) for name in columns}
+        | {name: flag_letters(getattr(row, name)) for name in ("reads", "writes", "undefined")} for row in forms]})
 
 
 def _table(columns: Sequence[str], left: int) -> Table:

@@ -8,6 +8,7 @@ matter.
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import sys
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 from capstone import CS_ARCH_X86, CS_MODE_32, Cs
 
 from pvfast.core.engine import decoded_handlers
+from pvfast.isa.document import row_name
 from pvfast.isa.form import Form
 from pvfast.isa.forms import FORMS
 from pvfast.isa.generate import handler_names
@@ -218,13 +220,18 @@ class Fuzz:
                   f"{self.completed[form] / max(self.tried[form], 1):.0%} |" for form in COMPARED]
         return "\n".join(lines) + "\n"
 
+    def figures(self) -> str:
+        """What other documents need, as JSON: the cases of each row."""
+        rows = {row_name(form): self.tried[form] for form in COMPARED}
+        return json.dumps({"seed": self.seed, "cases": self.cases, "rows": rows}, indent=1, sort_keys=True) + "\n"
+
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.differential.fuzz", description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
-    parser.add_argument("--report", type=Path, help="Markdown file to write")
+    parser.add_argument("--report", type=Path, help="Markdown file to write, and beside it the figures in JSON")
     options = parser.parse_args(arguments)
     if reason := host.unavailable():
         print(f"not compared with the host: {reason}")
@@ -242,6 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"    faults too often: {form.opcode} {form.syntax} ({fuzz.completed[form]} of {fuzz.tried[form]})")
     if options.report:
         options.report.write_text(fuzz.report())
+        options.report.with_suffix(".json").write_text(fuzz.figures())
     whole = fuzz.cases >= 2 * len(TARGETS)
     return bool(fuzz.found or fuzz.missing_forms() or fuzz.faulting_forms() or (whole and missing))
 
