@@ -63,14 +63,14 @@ def family(form: Form) -> str:
 
 
 FAMILIES = {
-    "Arithmetic and logic": "alu mul div",
+    "Arithmetic and logic": "alu mul div decimal",
     "Shifts and rotates": "shift shift_cl",
     "Moves": "nop mov lea xchg xadd cmpxchg cmpxchg8b",
     "Stack": "push pop pusha enter",
     "Branches": "branch jump jump_indirect call call_indirect ret loop",
     "Strings": "movs stos lods cmps scas",
     "Flags": "cli sti pushf popf",
-    "Interrupts, far transfers": "int iret sysenter sysexit far",
+    "Interrupts, far transfers": "int iret bound sysenter sysexit far",
     "Segments and descriptor tables": "segment_load descriptor_table",
     "Control registers, caches, the processor itself":
         "cr_read cr_write dr invlpg wbinvd rdmsr wrmsr rdtsc cpuid hlt",
