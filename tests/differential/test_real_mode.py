@@ -1,0 +1,48 @@
+"""Every integer row in 16-bit code: no difference with Unicorn, and what the 32-bit cases leave out is here."""
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+pytest.importorskip("unicorn")
+
+from pvfast.isa.forms import FORMS
+
+from .differences import TRAPS, reason_not_compared
+from .sixteen import COMPARED, Maker, Pair, run
+
+SEED = 3
+CASES_PER_ROW = 8
+FAULTING = TRAPS | {"into", "bound16", "bound32"}
+
+
+@pytest.fixture(scope="module")
+def result() -> tuple[Pair, list[str]]:
+    return run(SEED, CASES_PER_ROW)
+
+
+def test_no_difference(result: tuple[Pair, list[str]]) -> None:
+    assert not result[1], "\n".join(result[1][:10])
+
+
+def test_most_cases_complete(result: tuple[Pair, list[str]]) -> None:
+    """A row that is for faults, or #UD in real mode, is compared by its vector."""
+    pair, _ = result
+    rows = [form for form in COMPARED if form.raw not in FAULTING and not form.protected]
+    assert not [form for form in rows if pair.completed[form] < 0.5 * pair.tried[form]]
+    assert sum(pair.completed[form] for form in rows) > 0.95 * sum(pair.tried[form] for form in rows)
+
+
+def test_sixteen_bit_branches_are_not_left_out() -> None:
+    left = [form for form in FORMS if "test_real_mode.py" in (reason_not_compared(form) or "")]
+    assert left
+    assert set(left) <= set(COMPARED)
+
+
+def test_a_difference_is_found() -> None:
+    """Unicorn gets another immediate."""
+    form = next(form for form in COMPARED if form.syntax == "MOV r32, imm32")
+    case = Maker(SEED, 0, form).make()
+    wrong = bytes([*case.reference[:-1], case.reference[-1] ^ 0x80])
+    assert "expected" in "".join(Pair(SEED).run(dataclasses.replace(case, reference=wrong)))
