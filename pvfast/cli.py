@@ -156,10 +156,14 @@ def sites(image: str, as_json: bool, as_csv: bool) -> None:
 @_IMAGE
 @click.option("--hypervisor", type=click.Choice(["native"]), default="native", show_default=True,
               help="What the kernel boots on.")
+@click.option("--cpu", type=click.Choice(["generic", "k7", "k8", "p6"]),
+              help="Whose NOPs fill the sites; generic in 32-bit kernels and p6 in 64-bit ones unless given. "
+              "k8: also Intel from Core 2 to Sandy Bridge before Linux 5.13.")
 @click.option("--csv", "as_csv", is_flag=True, help="Columns site,type,op,len,section,before,after.")
 @click.option("-o", "--output", type=click.Path(), help="Write the kernel, patched, as an ELF file.")
 @click.pass_context
-def patch(ctx: click.Context, image: str, hypervisor: str, as_csv: bool, output: str | None) -> None:
+def patch(ctx: click.Context, image: str, hypervisor: str, cpu: str | None, as_csv: bool,
+          output: str | None) -> None:
     """Compute what its own boot makes of every patch site of a kernel IMAGE."""
     from pvfast.images import load_kernel
     from pvfast.paravirt.linux import PATCHED_ALREADY, boot_patch, patch_csv, show_code, write_patched
@@ -168,7 +172,7 @@ def patch(ctx: click.Context, image: str, hypervisor: str, as_csv: bool, output:
     if output and _same_file(output, image):
         raise click.BadParameter("that is the input image, which stays as it is: name another file", param_hint="-o")
     kernel = load_kernel(image)
-    patched = boot_patch(kernel)
+    patched = boot_patch(kernel, cpu=cpu)
     if output is not None:
         write_patched(kernel, patched, output)
     if as_csv:

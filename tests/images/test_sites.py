@@ -7,7 +7,7 @@ import pytest
 from pvfast.errors import ImageError
 from pvfast.images import load_kernel, pointer_of, read_sites
 from pvfast.paravirt.linux import list_sites, operations_6_1, summarize
-from pvfast.paravirt.linux.naming import operation_name, operation_names
+from pvfast.paravirt.linux.naming import operation_name, table_of
 
 from .synthetic import BASES, DATA, TEXT, Kernel, note
 
@@ -81,11 +81,11 @@ def test_tables_of_6_1() -> None:
 
 def test_which_table_applies() -> None:
     old = b"Linux version 5.10.0 x\0"
-    assert operation_names(load_kernel(Kernel().elf())) is operations_6_1.I386
-    assert operation_names(load_kernel(Kernel(bits=64, notes=XEN_PV).elf())) is operations_6_1.X86_64
+    assert table_of(load_kernel(Kernel().elf())) is operations_6_1.I386
+    assert table_of(load_kernel(Kernel(bits=64, notes=XEN_PV).elf())) is operations_6_1.X86_64
     old_xen = Kernel(bits=64, banner=old, notes=XEN_PV)
     for unknown in (Kernel(bits=64), Kernel(banner=old), old_xen, Kernel(banner=b"")):
-        assert operation_names(load_kernel(unknown.elf())) is None
+        assert table_of(load_kernel(unknown.elf())) is None
 
 
 def test_unknown_types_keep_their_number() -> None:

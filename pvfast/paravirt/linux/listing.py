@@ -17,8 +17,8 @@ from pvfast.assembly import disassemble
 from pvfast.errors import ImageError
 from pvfast.images.kernel import KernelImage
 from pvfast.images.parainstructions import SiteRecord, read_sites
-from pvfast.paravirt.linux.boot_patch import BootPatch, PatchedSite
 from pvfast.paravirt.linux.naming import UNKNOWN, operation_name
+from pvfast.paravirt.linux.site_patcher import BootPatch, PatchedSite
 
 CSV_COLUMNS = ("site", "type", "op", "len", "section", "before", "after")
 
