@@ -102,7 +102,7 @@ cdef bint write_cr(CPU* cpu, u32 number, u32 value) noexcept nogil:
         return True
     if number == 3:
         return write_cr3(cpu, value)
-    if number == 4:
+    if number == 4 and has_feature(cpu, FEATURE_CPUID):     # CR4 came with what CPUID announces
         return write_cr4(cpu, value)
     return refuse(cpu, VECTOR_UD, 0)
 
@@ -123,7 +123,7 @@ cdef void raw_mov_from_cr(CPU* cpu, Uop* op, char* mem) noexcept nogil:
         cpu.gpr[op.base & 7].q = cpu.cr2
     elif op.reg == 3:
         cpu.gpr[op.base & 7].q = cpu.cr3
-    elif op.reg == 4:
+    elif op.reg == 4 and has_feature(cpu, FEATURE_CPUID):
         cpu.gpr[op.base & 7].q = cpu.cr4
     else:
         fault(cpu, op, VECTOR_UD, 0)

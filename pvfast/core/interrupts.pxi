@@ -313,7 +313,7 @@ cdef bint interrupt_return(CPU* cpu, u32 size, u32 return_eip, u32* target) noex
     mask = restorable_flags(cpu, size)
     if size == 4:
         mask |= RF
-    if cpu.cpl == 0 and size == 4:
+    if cpu.cpl == 0 and size == 4 and has_feature(cpu, FEATURE_VME):
         mask |= VIF | VIP
     if outer:
         set_stack(cpu, &stack, esp)

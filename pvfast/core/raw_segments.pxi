@@ -9,9 +9,6 @@ cdef void load_and_go_on(CPU* cpu, Uop* op, char* mem, u32 seg, u32 selector) no
     """Load a segment register. The block is left when it was decoded for another mode, and after SS, whose load holds
     off interrupts for one instruction."""
     cdef u32 mode = cpu.mode
-    if seg == CS or seg > GS:
-        fault(cpu, op, VECTOR_UD, 0)
-        return
     if not load_segment(cpu, seg, selector):
         raise_fault(cpu, op)
         return
@@ -26,12 +23,18 @@ cdef void load_and_go_on(CPU* cpu, Uop* op, char* mem, u32 seg, u32 selector) no
 
 cdef void raw_mov_to_sreg_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """MOV Sreg, r16."""
+    if op.reg == CS or op.reg > GS:
+        fault(cpu, op, VECTOR_UD, 0)
+        return
     load_and_go_on(cpu, op, mem, op.reg, cpu.gpr[op.base].w)
 
 
 cdef void raw_mov_to_sreg_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """MOV Sreg, m16."""
     cdef u32 selector
+    if op.reg == CS or op.reg > GS:
+        fault(cpu, op, VECTOR_UD, 0)
+        return
     if not virtual_read(cpu, op.segment, effective_address(cpu, op), 2, &selector):
         raise_fault(cpu, op)
         return

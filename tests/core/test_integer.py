@@ -187,3 +187,11 @@ def test_ud1_fetches_its_modrm_byte():
     world.cpu.cr3, world.cpu.cr0 = 0x41000, 0x80000011
     world.cpu.esp = 0x8000
     assert world.go(0x1FFFE).vector == PAGE_FAULT
+
+
+@pytest.mark.parametrize("modrm", ["0d", "35", "3d", "c8", "f0", "f8"])
+def test_mov_to_sregs_that_are_not_there_is_undefined(world, modrm):
+    """SDM 2, MOV: CS, and numbers 6 and 7. Nothing is read before: the operand lies beyond the limit of DS."""
+    world.cpu.ds.set(KERNEL_DATA, 0, 0xFF, 0x93)
+    world.machine.write(CODE, bytes.fromhex("8e" + modrm) + bytes([0, 0x70, 0, 0]))
+    assert world.go().vector == UD

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import random
 import struct
+from dataclasses import dataclass
 
 import pytest
 
@@ -466,9 +467,22 @@ def test_a_snapshot_keeps_the_tlb(world):
 
 # --- The walk, from the manual's text alone, against random tables ---------------------------------------------------
 
-def walk(world: Paged, nx: bool, linear: int, kind: str, user: bool) -> tuple[int | None, int, dict[int, int]]:
+@dataclass(frozen=True)
+class Paging:
+    """What the walk depends on: CR4, IA32_EFER.NXE, and whether the processor has PAT and PSE-36."""
+
+    cr4: int
+    nx: bool = False
+    processor: str = "generic"
+
+    @property
+    def old(self) -> bool:
+        return self.processor == "pentium"
+
+
+def walk(world: Paged, paging: Paging, linear: int, kind: str, user: bool) -> tuple[int | None, int, dict[int, int]]:
     """What an access at `linear` finds: (physical address or None, error code, entries as they are afterwards)."""
-    cr4, cr0 = world.cpu.cr4, world.cpu.cr0
+    cr4, cr0, nx = paging.cr4, world.cpu.cr0, paging.nx
     error = (F_W if kind == "write" else 0) | (F_U if user else 0)
     if kind == "fetch" and world.wide and nx:
         error |= F_FETCH
@@ -478,12 +492,14 @@ def walk(world: Paged, nx: bool, linear: int, kind: str, user: bool) -> tuple[in
         inside = address < 16 << 20
         return world.get(address) if inside else 0
 
-    def reserved(entry: int, maps_page: bool, large: bool) -> bool:
+    def reserved(entry: int, large: bool, last: bool) -> bool:
         bits = 0
         if world.wide:
             bits = 0x7FFFFFF << 36 | (0 if nx else XD) | (0x1FE000 if large else 0)
         elif cr4 & PSE and large:
-            bits = 0x3E0000
+            bits = 0x3FF000 if paging.old else 0x3E0000
+        elif cr4 & PSE and last and paging.old:
+            bits = PAT_OF_PTE
         return bool(entry & bits)
 
     if world.wide:
@@ -511,7 +527,7 @@ def walk(world: Paged, nx: bool, linear: int, kind: str, user: bool) -> tuple[in
         seen.append((address, entry))
         if not entry & P:
             return None, error, {}
-        if reserved(entry, True, False):
+        if reserved(entry, large=False, last=True):
             return None, error | F_P | F_RSVD, {}
         frame = entry & 0xFFFFFF000
     writable = all(entry & W for _, entry in seen)
@@ -560,11 +576,13 @@ def random_tables(world: Paged, rng: random.Random, linear: int) -> None:
         world.put(world.pte_at(linear, table), pte, size)
 
 
-@pytest.mark.parametrize("cr4, nx", [(0, False), (PSE, False), (PAE, False), (PAE | PSE, True), (PAE | PGE, True)])
-def test_random_tables(cr4, nx):
+@pytest.mark.parametrize("paging", [
+    Paging(0), Paging(PSE), Paging(PSE, processor="pentium"), Paging(PAE), Paging(PAE | PSE, True),
+    Paging(PAE | PGE, True)], ids=str)
+def test_random_tables(paging):
     """pvfast's walk against walk() above: outcome, error code, CR2, restart state, and every entry afterwards."""
-    world = Paged(cr4, nx)
-    rng = random.Random(f"{cr4} {nx}")
+    world = Paged(paging.cr4, paging.nx, paging.processor)
+    rng = random.Random(str(paging))
     outcomes: dict[int | str, int] = {}
     for _ in range(4000):
         world.cpu.cr0 = rng.choice((PE_WP_PG, PE_PG))
@@ -572,7 +590,7 @@ def test_random_tables(cr4, nx):
         random_tables(world, rng, linear)
         world.cpu.cr3 = world.cpu.cr3
         kind, user = rng.choice(tuple(TOUCHES)), rng.random() < 0.5
-        physical, error, after = walk(world, nx, linear, kind, user)
+        physical, error, after = walk(world, paging, linear, kind, user)
         before = {address: world.get(address) for address in after}
         taken = world.touch(kind, linear, user)
         if physical is None:
@@ -595,6 +613,64 @@ def test_random_tables(cr4, nx):
     assert outcomes["done"] > 500
     assert outcomes[0] > 50
     assert outcomes[F_P] > 100
+
+
+INVLPG_AT, RELOAD_AT, TOGGLE_AT = 0x21000, 0x22000, 0x23000
+
+
+@pytest.mark.parametrize("cr4", [PGE, PGE | PSE, PGE | PAE])
+def test_random_invalidations(cr4):
+    """A read sees an entry as it is, or as it has been since what invalidates it; never an older one."""
+    world = Paged(cr4)
+    rng = random.Random(cr4)
+    size, large = (8, 0x200000) if world.wide else (4, 0x400000)
+    world.load("invlpg (%esi); hlt", INVLPG_AT)
+    world.load(RELOAD, RELOAD_AT)
+    world.load("mov %cr4, %eax; xor $0x80, %eax; mov %eax, %cr4; xor $0x80, %eax; mov %eax, %cr4; hlt", TOGGLE_AT)
+    now: dict[int, tuple[int, bool]] = {}           # a linear page: its frame, and whether it is global
+    may: dict[int, set[tuple[int, bool]]] = {}      # and what the TLB may still have instead
+
+    def remap(number: int) -> None:
+        """Another frame for eight pages, through a large page now and then."""
+        start, table, flag = HIGH + number * large, TABLES[number], rng.choice((0, G))
+        pages = range(start, start + 0x8000, 0x1000)
+        if cr4 & (PSE | PAE) and rng.random() < 0.3:
+            frame = rng.choice(range(0x400000, 0x1000000, large))
+            world.put(world.pde_at(start), frame | P | W | PS | flag, size)
+            now.update((page, (frame + page - start, bool(flag))) for page in pages)
+        else:
+            world.put(world.pde_at(start), table | P | W, size)
+            for page in pages:
+                frame = rng.choice(PAGES)
+                world.put(world.pte_at(page, table), frame | P | W | flag, size)
+                now[page] = frame, bool(flag)
+        for page in pages:
+            may.setdefault(page, set()).add(now[page])
+
+    for number in range(len(TABLES)):
+        remap(number)
+    old = 0
+    for _ in range(4000):
+        page = rng.choice(tuple(now))
+        world.cpu.esi, world.cpu.esp = page, KERNEL_STACK
+        action = rng.choices(("read", "remap", "invlpg", "reload", "toggle"), (70, 12, 8, 4, 1))[0]
+        if action == "remap":
+            remap(rng.randrange(len(TABLES)))
+        elif action == "invlpg":
+            world.go(INVLPG_AT)
+            may[page] = {now[page]}
+        elif action == "reload":
+            world.go(RELOAD_AT)
+            for other, entries in may.items():
+                may[other] = {entry for entry in entries if entry[1]} | {now[other]}
+        elif action == "toggle":
+            world.go(TOGGLE_AT)
+            may.update((other, {now[other]}) for other in may)
+        else:
+            frame = world.frame_of(page)
+            assert frame in {entry[0] for entry in may[page]}
+            old += frame != now[page][0]
+    assert old > 50
 
 
 def test_the_debuggers_eye_leaves_no_trace():

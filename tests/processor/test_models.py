@@ -120,5 +120,8 @@ def test_cr4_bits_come_with_their_features(name):
             "FXSR": 0x200, "SSE": 0x400}
     there = 0
     for bit in range(32):
+        if MODELS[name].identity is None:
+            assert execute(name, "mov %cr4, %eax; hlt").cpu.eip != 0x1004       # #UD: no IDT, a shutdown
+            break
         there |= execute(name, f"mov ${1 << bit:#x}, %eax; mov %eax, %cr4; hlt").cpu.cr4
     assert there == sum(bits[feature] for feature in bits if feature in MODELS[name].features & EXECUTED)
