@@ -9,12 +9,14 @@ import platform
 import statistics
 import subprocess
 import sys
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from .engines import engines, pvfast_engine, seconds_per_count, settled_count
+from .engines import engines, pvfast_engine, seconds_per_count, settled_count, unicorn_engine
 from .latencies import LATENCIES, unicorn
 from .programs import MODES, PROGRAMS, counts
+from .system_programs import SYSTEM_PROGRAMS
 
 REPEATS = 5
 PACKAGES = {"unicorn": "unicorn", "icicle": "icicle-emu"}
@@ -23,9 +25,8 @@ ABSOLUTE_FORMS = {"gs_store": "inline_store"}
 LATENCY_REPEATS = (20_000, 2_000)
 
 
-def speeds(name: str, found: dict) -> dict[str, float]:
-    """Millions of guest instructions a second on each engine that can run a program; REP iterations count."""
-    per_count = counts(name)["instructions"] + counts(name)["iterations"]
+def times(name: str, found: dict) -> dict[str, float]:
+    """Seconds for one more of a program's count on each engine that can run it."""
     results, sizes = {}, {}
     for engine_name, engine in found.items():
         try:
@@ -40,14 +41,13 @@ def speeds(name: str, found: dict) -> dict[str, float]:
     for _ in range(REPEATS):
         for engine_name, size in sizes.items():
             taken[engine_name].append(seconds_per_count(found[engine_name], name, size))
-    return {engine_name: per_count / statistics.median(each) / 1e6 for engine_name, each in taken.items()}
+    return {engine_name: statistics.median(each) for engine_name, each in taken.items()}
 
 
-def in_mode(mode: str):
-    """pvfast's engine with one of MODES."""
-    def run(name: str, count: int) -> tuple[float, int]:
-        return pvfast_engine(name, count, mode)
-    return run
+def speeds(name: str, found: dict) -> dict[str, float]:
+    """Millions of guest instructions a second; every REP iteration counts."""
+    per_count = counts(name)["instructions"] + counts(name)["iterations"]
+    return {engine_name: per_count / seconds / 1e6 for engine_name, seconds in times(name, found).items()}
 
 
 def paired(engine, name: str, other, other_name: str) -> float:
@@ -65,7 +65,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def speed_table(found: dict) -> str:
-    """Speed of every engine, and what pvfast's is in relation to it."""
+    """Speed of every engine on the general programs, and what pvfast's is in relation to it."""
     peers = [name for name in found if name != "pvfast"]
     head = ["workload", *(f"{name}, MIPS" for name in found), *(f"pvfast / {name}" for name in peers)]
     rows = []
@@ -84,7 +84,8 @@ def mode_table() -> str:
     """Speed with paging on, and with segments that have a base, as a share of the flat speed."""
     rows = []
     for name in PROGRAMS:
-        shares = [paired(in_mode(mode), name, pvfast_engine, name) for mode in MODES if mode != "flat"]
+        shares = [paired(partial(pvfast_engine, mode=mode), name, pvfast_engine, name)
+                  for mode in MODES if mode != "flat"]
         rows.append([f"`{name}`", *(f"{100 * share:.0f} %" for share in shares)])
         print(rows[-1], file=sys.stderr, flush=True)
     text = table(["workload", "paged / flat", "segment base / flat"], rows)
@@ -92,6 +93,23 @@ def mode_table() -> str:
         share = paired(pvfast_engine, name, pvfast_engine, absolute)
         text += f"\n`{name}` runs at {100 * share:.0f} % of the speed of its absolute form `{absolute}`.\n"
     return text
+
+
+def system_table() -> str:
+    """Nanoseconds of what a system does, without paging and through page tables."""
+    engines_here = {"pvfast": pvfast_engine, "paged": partial(pvfast_engine, mode="paged"),
+                    "unicorn": partial(unicorn_engine, mode="paged")}
+    rows, reasons = [], []
+    for name, program in SYSTEM_PROGRAMS.items():
+        taken = times(name, engines_here)
+        show = [f"{taken[each] * 1e9:.0f}" if each in taken else "n/a" for each in engines_here]
+        ratio = f"{taken['unicorn'] / taken['paged']:.2f}" if "unicorn" in taken else "-"
+        rows.append([f"{program.title} (`{name}`)", *show, ratio])
+        print(rows[-1], file=sys.stderr, flush=True)
+        if program.only_pvfast:
+            reasons.append(f"`{name}` has no figure for Unicorn, which {program.only_pvfast}.")
+    head = ["one of", "pvfast, ns", "pvfast paged, ns", "unicorn paged, ns", "pvfast / unicorn, speed"]
+    return table(head, rows) + "\n" + "\n".join(reasons) + "\n"
 
 
 def latency_table() -> str:
@@ -133,7 +151,10 @@ def report() -> str:
         f"{versions(found)} Median of {REPEATS} interleaved turns; every REP iteration counts as one instruction.", "",
         speed_table(found), mode_table(),
     ]
-    return "\n".join([*parts, latency_table()] if unicorn is not None else parts)
+    if unicorn is not None:
+        paged = {"pvfast": partial(pvfast_engine, mode="paged"), "unicorn": partial(unicorn_engine, mode="paged")}
+        parts += ["Through page tables, on both:", "", speed_table(paged), system_table(), latency_table()]
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ SYSTEM_PROGRAMS = {
         user: sysenter
         .balign 16
         service: decl %esi; jz finish
-        movl $user, %edx; movl $USER_STACK, %ecx; sysexit"""),
+        movl $user, %edx; movl $USER_STACK, %ecx; sysexit""", only_pvfast="hands SYSENTER to its host"),
     "interrupt": _program("interrupt within the kernel, iret", """
         1: int $0x81; decl %ecx; jnz 1b; jmp finish
         .balign 16
