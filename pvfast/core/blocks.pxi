@@ -174,8 +174,8 @@ cdef Block* install_block(CPU* cpu, Block* old, u64 physical, u32 linear, u32 mo
         head[0] = block
     scratch.header.hash_next = block.hash_next
     scratch.header.slots = <u8>slots
-    memcpy(block, &scratch.header, sizeof(Block))
     memcpy(first_uop(block), scratch.uops, scratch.used * sizeof(Uop))
+    memcpy(block, &scratch.header, sizeof(Block))       # last: its fields were written last, and stall a wide load
     connect_stubs(first_uop(block) + scratch.header.uops - 1)
     if not block.stale:
         block.line_next = cpu.lines[line_list(physical)]

@@ -202,6 +202,8 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
             return UNDEFINED_FORM
         opcode = fetch.bytes[at]
         at += 1
+        if opcode_map[0][0][0][opcode] != UNDEFINED_FORM:   # most opcodes; prefixes and 0F have no form
+            break
         if opcode == 0x66:
             size16 = bool(mode & MODE_CODE32)
             toggled = True
