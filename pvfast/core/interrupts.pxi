@@ -168,9 +168,14 @@ cdef bint deliver_event(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kin
 
 
 cdef bint deliver_by_idt(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind) noexcept nogil:
-    """The event, or what comes of it: another fault, #DF, shutdown (SDM 3:6.15, table 6-5)."""
+    """The event, or what comes of it: another fault, #DF, shutdown (SDM 3:6.15, table 6-5).
+
+    Design: the table makes no double fault of #AC, so that a misaligned stack at CPL 3 would keep a processor
+    delivering it for ever. The second #AC of one event shuts down instead.
+    """
     cdef u32 first_vector = vector
     cdef u32 first_error = error
+    cdef u32 unaligned = 0
     cdef u32 second
     cdef bint double
     while True:
@@ -184,7 +189,8 @@ cdef bint deliver_by_idt(CPU* cpu, u32 vector, u32 error, bint has_error, u32 ki
         second = cpu.fault_vector
         cpu.faults += 1
         if kind == EVENT_FAULT:
-            if vector == VECTOR_DF:
+            unaligned += second == VECTOR_AC
+            if vector == VECTOR_DF or unaligned > 1:
                 cpu.exit = EXIT_SHUTDOWN
                 cpu.shutdown_vector = first_vector
                 cpu.shutdown_error = first_error

@@ -5,6 +5,8 @@ import pytest
 
 from pvfast.machine import Machine
 
+from .protected import HANDLERS, USER_CODE, World
+
 CODE32 = 0xC09B     # attributes of a 32-bit code segment with 4 KiB granularity
 
 
@@ -196,3 +198,14 @@ def test_a_snapshot_with_code_beside_a_device(size):
         made.restore(state)
     made.run()
     assert [*values, made.cpu.eax] == [1, 2, 1]
+
+
+def test_alignment_faults_while_delivering_alignment_faults():
+    world = World()
+    world.cpu.cr0 |= 0x40000                                            # AM
+    world.vector(17, HANDLERS, access=0xEE, selector=USER_CODE)         # the handler stays at CPL 3, on this stack
+    world.load("push %eax")
+    world.enter_ring3(eflags=0x40002)
+    world.cpu.esp = 0x9001
+    stop = world.go()
+    assert (stop.reason.name, stop.vector) == ("SHUTDOWN", 17)
