@@ -24,6 +24,7 @@ DEFINED_FLAGS = 0x3F7FD5
 VM = 0x20000
 PE, AM, WP, NE, PG = 1, 0x40000, 0x10000, 0x20, 0x80000000
 PSE, PAE = 0x10, 0x20
+NX_ENABLE = bytes.fromhex("b9800000c0b80008000031d20f30")      # mov $EFER, %ecx; mov $NXE, %eax; xor %edx, %edx; wrmsr
 MSRS = (0x10, 0x174, 0x175, 0x176, 0x1B, 0x1D9, 0x200, 0x2FF, 0x277, 0xC0000080)
 
 
@@ -78,12 +79,15 @@ def gate(selector: int, offset: int, access: int, parameters: int) -> bytes:
 class Maker:
     """Makes one scenario: first where things lie, then the values that lead there, then everything else."""
 
+    sizes: tuple[int, ...] = (1, 3, 16, 16, 16, 64, 64, 256)
+    """Of RAM, in pages."""
+
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        pages = rng.choice((1, 3, 16, 16, 16, 64, 64, 256))
+        pages = rng.choice(self.sizes)
         self.made = Scenario(ram=pages * PAGE, devices=rng.getrandbits(32))
         self.pages = rng.sample(range(pages), pages)
-        self.gdt, self.idt, self.tss, self.ldt, self.directory = (self.place() for _ in range(5))
+        self.gdt, self.idt, self.tss, self.task, self.ldt, self.directory = (self.place() for _ in range(6))
         self.codes = [self.place() + rng.choice((0, 0, 1, 0x7F0, 0xFF8, rng.randrange(PAGE))) for _ in range(4)]
         self.stack = self.place() + rng.choice((0x800, 0x804, 0xFFE, 8))
         self.start = rng.choice(self.codes)
@@ -129,6 +133,7 @@ class Maker:
             self.write(self.ldt, b"".join(self.descriptor(number) for number in range(4)))
             self.write(self.idt, b"".join(self.idt_gate(vector) for vector in range(rng.choice((16, 32, 256)))))
             self.write(self.tss, self.task_state())
+            self.write(self.task, self.task_state())
         if self.paging:
             self.page_tables()
         self.state()
@@ -185,7 +190,7 @@ class Maker:
             return gate(rng.choice(self.selectors), rng.choice(self.codes),
                         rng.choice((0x84, 0x85, 0x8C, 0x8C, 0x86, 0x8F)) | level, rng.choice((0, 1, 3, 31)))
         if kind < 0.4:      # LDT, 16- and 32-bit TSS, available and busy
-            return descriptor(rng.choice((self.tss, self.ldt)), rng.choice((0x2B, 0x67, 0x67, 0x1FFF)),
+            return descriptor(rng.choice((self.tss, self.task, self.task, self.ldt)), rng.choice((0x2B, 0x67, 0x67, 0x1FFF)),
                               rng.choice((0x82, 0x81, 0x83, 0x89, 0x89, 0x8B)) | level, 0)
         access = rng.choice((0x9A, 0x9A, 0x92, 0x92, 0x96, 0x9E, 0x98, 0x90)) | level | rng.randrange(2)
         if self.chance(0.04):
@@ -293,6 +298,8 @@ class Maker:
             for number in rng.sample((0, 1, 2, 3, 6, 7), 3):
                 load = rng.choice((self.value(), rng.choice(self.codes), rng.getrandbits(32)))
                 made.prologue.append(b"\xb8" + load.to_bytes(4, "little") + bytes([0x0F, 0x23, 0xC0 | number << 3]))
+        if self.pae and self.chance(0.7):
+            made.prologue.append(NX_ENABLE)
         if self.chance(0.3):
             for msr in rng.sample(MSRS, 4):
                 load = rng.choice((self.value(), rng.choice(self.codes), rng.choice(self.selectors)))
