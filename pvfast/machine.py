@@ -42,7 +42,7 @@ class Machine(Engine):
     ram : int or str
         Bytes of RAM at physical 0: a multiple of 4096, or "16M".
     processor : str
-        A model of pvfast.processor: CPUID and modelled cycles.
+        A row of pvfast/processor/models.py: what it has, its CPUID and modelled cycles.
     hypervisor : Hypervisor, optional
         What the guest runs on; None is bare hardware.
     mode : str

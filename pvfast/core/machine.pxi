@@ -428,6 +428,7 @@ cdef class Engine:
                 cpu.tlb[user][i].addend += <u64>ram - state.ram_address
         if cpu.until_set and not (until_set and cpu.until == until):
             stale_linear(cpu, cpu.until)
+        update_reserved_bits(cpu)
         update_mode(cpu)
         for device, device_state in zip([d for d in self.devices if hasattr(d, "restore")], state.device_states):
             device.restore(device_state)
