@@ -72,8 +72,13 @@ cdef void raw_mov_from_sreg16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
 
 
 cdef inline void push_segment(CPU* cpu, Uop* op, char* mem, const u32 size, const u32 seg) noexcept nogil:
-    """PUSH Sreg: zero-extended."""
-    push_value(cpu, op, mem, size, cpu.seg[seg].selector)
+    """PUSH Sreg: a 16-bit move; the rest of the slot stays as it is (SDM 2 PUSH)."""
+    cdef u32 sp = (cpu.gpr[ESP].d - size) & stack_mask(cpu)
+    if not virtual_write(cpu, SS, sp, 2, cpu.seg[seg].selector):
+        raise_fault(cpu, op)
+        return
+    set_sp(cpu, sp)
+    finish(cpu, op, mem)
 
 
 cdef void pop_segment(CPU* cpu, Uop* op, char* mem, u32 size, u32 seg) noexcept nogil:

@@ -219,7 +219,7 @@ class TestLooking:
     def test_lar(self, world):
         world.ring0(f"mov ${USER_CODE}, %eax; {LAR_AX_ECX}; hlt")
         assert self.zf(world)
-        assert world.cpu.ecx == 0x00C0FB00
+        assert world.cpu.ecx == 0x00CFFB00
 
     def test_lsl(self, world):
         world.ring0(f"mov ${USER_CODE}, %eax; {LSL_AX_ECX}; mov ${TSS_SELECTOR}, %eax; {LSL_AX_EDX}; hlt")

@@ -30,6 +30,8 @@ INITIAL_FXSAVE = struct.pack("<HHBxHIIIII", 0x37F, 0, 0, 0, 0, 0, 0, 0, 0x1F80).
 
 INTERESTING = (0, 1, 2, 3, 0x7F, 0x80, 0x81, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000,
                0x80000001, 0xFFFFFF80, 0xFFFF8000, 0xFFFFFFFE, 0xFFFFFFFF, 0x0F, 0x10, 0x1F, 0x20, 0x55555555)
+JUMP_BYTES = 5
+"""JMP rel32."""
 BYTES_OF_FLAGS = 0x8D5 | 0x400
 
 
@@ -46,6 +48,11 @@ CMP = row("39 /r", "CMP r/m32, r32")
 def value(rng: random.Random) -> int:
     """A register's value: half of the time one where something happens."""
     return rng.choice(INTERESTING) if rng.random() < 0.5 else rng.getrandbits(32)
+
+
+def parts_of(size: int) -> list[int]:
+    """Widths of the MOVs that store so many bytes."""
+    return [4] * (size // 4) + [2] * (size % 4 // 2) + [1] * (size % 2)
 
 
 @dataclass
@@ -77,6 +84,7 @@ class Program:
     known: dict[int, int] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
     stored: bool = False
+    landings: int = 0
     skips: list[Skip] = field(default_factory=list)
     references: list[tuple[int, bytes]] = field(default_factory=list)
 
@@ -103,17 +111,31 @@ class Program:
             self.code += encode(MOV_REGISTER, reg=register, immediate=wanted)
             self.known[register] = wanted
 
+    def stores_before(self, size: int) -> int:
+        """How many bytes of code `require_memory()` is going to append for so many bytes of memory."""
+        if not (self.stored or self.skips):
+            return 0
+        return sum(len(encode(MOV_MEMORY[part], rm=Memory(disp=DATA))) for part in parts_of(size))
+
     def require_memory(self, address: int, size: int, wanted: int) -> None:
         """Let memory hold a value when the next instruction starts."""
         if self.stored or self.skips:
             self.stored = True
-            while size:     # a MOV of an allowed width after another
-                part = 4 if size >= 4 else 2 if size >= 2 else 1
+            for part in parts_of(size):
                 self.code += encode(MOV_MEMORY[part], rm=Memory(disp=address),
                                     immediate=wanted & (1 << 8 * part) - 1)
-                address, size, wanted = address + part, size - part, wanted >> 8 * part
+                address, wanted = address + part, wanted >> 8 * part
         else:
             self.patches.append((address, (wanted & (1 << 8 * size) - 1).to_bytes(size, "little")))
+
+    def landing(self, length: int) -> int:
+        """Where 16 bits of EIP can lead: a JMP in the data window to what comes `length` bytes from here."""
+        where = DATA + 0x10 + 8 * self.landings         # where target() is not
+        self.landings += 1
+        target = self.here + self.stores_before(JUMP_BYTES) + length
+        jump = b"\xe9" + struct.pack("<i", target - (where + JUMP_BYTES))
+        self.require_memory(where, JUMP_BYTES, int.from_bytes(jump, "little"))
+        return where
 
     def require_stack(self) -> None:
         """ESP in the middle of the stack window."""

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from pvfast.isa.form import Form
 
 from .builder import INITIAL_FXSAVE, MOV_MEMORY, SHAPES, WINDOW, Program, row
-from .differences import TRAPS
+from .differences import FAULTING, IN_RING_3
 from .encoder import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, Memory, encode
 from .families import add
 from .instructions import COMPARED, JUMP_SHORT, Choice
 
-SEQUENCED = tuple(form for form in COMPARED if form.raw not in TRAPS | {"hlt"})
+IN_SEQUENCES = tuple(form for form in COMPARED if form.raw not in FAULTING | {"hlt"})
+SEQUENCED = tuple(form for form in IN_SEQUENCES if form.raw not in IN_RING_3)
+RING_3_SEQUENCES = 4
+"""Every fourth sequence may use what only ring 3 compares."""
 JUMPS = [form for form in COMPARED if form.raw.startswith("jcc_")]
 ARITHMETIC = [form for form in SEQUENCED if form.sem and form.writes]
 PUSH, POP, RET = row("50+r", "PUSH r32"), row("58+r", "POP r32"), row("o32 C3", "RET")
@@ -50,6 +53,7 @@ class Case:
     ever_undefined: int
     forms: tuple[Form, ...]
     reference: bytes
+    lands: bool = False                 # there is code in the data window
     fxsave: bytes = INITIAL_FXSAVE      # x87, MMX and SSE at the start, as FXSAVE stores them
 
     @property
@@ -115,7 +119,7 @@ def finish(program: Program, number: int) -> Case:
         reference[at:at + len(code)] = code
     return Case(number, program.address, bytes(program.code), tuple(program.initial), program.eflags,
                 tuple(program.patches), program.pool_offset, program.undefined, program.ever_undefined,
-                tuple(program.forms), bytes(reference), program.fxsave)
+                tuple(program.forms), bytes(reference), bool(program.landings), program.fxsave)
 
 
 def single(seed: int, number: int, address: int, form: Form, choice: Choice, dead: bool, jump: int | None) -> Case:
@@ -124,7 +128,7 @@ def single(seed: int, number: int, address: int, form: Form, choice: Choice, dea
     add(program, form, choice)
     if jump is not None:
         add(program, program.rng.choice([form for form in JUMPS if form.raw == f"jcc_{jump}"]))
-    elif dead and form.raw not in TRAPS | {"hlt"}:
+    elif dead and form.raw not in FAULTING | {"hlt"}:
         add_flag_killer(program)
     return finish(program, number)
 
@@ -132,6 +136,7 @@ def single(seed: int, number: int, address: int, form: Form, choice: Choice, dea
 def sequence(seed: int, number: int, address: int) -> Case:
     """3 to 12 instructions."""
     rng = random.Random(f"{seed}/{number}")
+    forms = SEQUENCED if number // 2 % RING_3_SEQUENCES else IN_SEQUENCES
     program = Program(rng, address)
     for _ in range(rng.randrange(3, 13)):
         kind = rng.random()
@@ -142,6 +147,6 @@ def sequence(seed: int, number: int, address: int) -> Case:
         else:
             # Anything may write ESP, but seldom: what uses the stack has to load it again.
             reg = rng.choice((EAX, ECX, EDX, EBX, EBP, ESI, EDI)) if rng.random() < 0.9 else ESP
-            add(program, rng.choice(SEQUENCED), Choice(reg=reg))
+            add(program, rng.choice(forms), Choice(reg=reg))
         program.end_statement()
     return finish(program, number)

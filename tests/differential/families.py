@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from pvfast.isa.form import Form
 
-from . import instructions
+from . import instructions, near16, segments
 from .builder import Program
 from .instructions import Choice
 
@@ -31,6 +31,8 @@ class Family:
 
 
 FAMILIES = (
+    Family(segments.has, segments.add),
+    Family(near16.has, near16.add),
     Family(lambda form: True, instructions.add),        # the last: general registers, memory, flags
 )
 

@@ -26,7 +26,7 @@ from pvfast.isa.forms import FORMS
 from pvfast.isa.generate import handler_names
 
 from .cases import Case, sequence, single
-from .differences import DIFFERENCES, TRAPS, depends_on_ring, reason_not_compared, unicorn_differs
+from .differences import DIFFERENCES, FAULTING, depends_on_ring, reason_not_compared, unicorn_differs
 from .host import host
 from .instructions import COMPARED
 from .outcome import Outcome, compare
@@ -180,12 +180,13 @@ class Fuzz:
 
     def faulting_forms(self) -> list[Form]:
         """Rows of which fewer than 80 % of the cases complete, though faulting is not their job."""
-        return [form for form in COMPARED if form.raw not in TRAPS and self.completed[form] < 0.8 * self.tried[form]]
+        return [form for form in COMPARED if form.raw not in FAULTING and self.completed[form] < 0.8 * self.tried[form]]
 
     def missing_handlers(self) -> list[str]:
         """Generated handlers of compared rows that no clean case executed."""
         names = handler_names()
-        excluded = {f"h{index}" for index, form in enumerate(FORMS, 1) if reason_not_compared(form)}
+        excluded = {f"h{index}" for index, form in enumerate(FORMS, 1)
+                    if reason_not_compared(form) or form.raw in FAULTING}
         return [name for number, name in enumerate(names)
                 if number not in self.executed and name.split("_")[0] not in excluded]
 
@@ -193,7 +194,7 @@ class Fuzz:
         """Markdown, the same for the same seed and sources but for the speed."""
         total = len(handler_names())
         missing = self.missing_handlers()
-        share = min(self.completed[f] / self.tried[f] for f in COMPARED if f.raw not in TRAPS and self.tried[f])
+        share = min(self.completed[f] / self.tried[f] for f in COMPARED if f.raw not in FAULTING and self.tried[f])
         lines = [
             "# Differential tests against Unicorn 2.1.4 and the host's processor", "",
             f"Made by `python -m tests.differential.fuzz --cases {self.cases} --seed {self.seed}`.",
@@ -250,8 +251,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.report:
         options.report.write_text(fuzz.report())
         options.report.with_suffix(".json").write_text(fuzz.figures())
-    whole = fuzz.cases >= 2 * len(TARGETS)
-    return bool(fuzz.found or fuzz.missing_forms() or fuzz.faulting_forms() or (whole and missing))
+    whole = fuzz.cases >= 2 * len(TARGETS) and not host.unavailable()
+    return bool(fuzz.found or fuzz.faulting_forms() or (whole and (missing or fuzz.missing_forms())))
 
 
 if __name__ == "__main__":

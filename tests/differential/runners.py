@@ -78,6 +78,8 @@ class UnicornRunner:
     def run(self, case: Case) -> Outcome:
         self.view[case.address:case.end] = case.reference
         self.view[WINDOW.start:WINDOW.stop] = case.window(self.content)
+        if case.lands:
+            self.uc.ctl_remove_cache(WINDOW.start, WINDOW.stop)
         self.uc.reg_write_batch(list(zip(UC_REGISTERS, (*case.registers, case.address, case.eflags), strict=True)))
         self.vector = None
         try:
@@ -189,7 +191,10 @@ class PvfastRunner:
         if stop.reason is pvfast.StopReason.HALT:
             outcome.vector = "halt"
             if stop.eip - 1 in range(HANDLERS, HANDLERS + 256):
-                self.unwind(outcome, stop.eip - 1 - HANDLERS)
+                try:
+                    self.unwind(outcome, stop.eip - 1 - HANDLERS)
+                except pvfast.PvfastError as error:     # ESP led nowhere
+                    outcome.vector = str(error)
         elif stop.reason is not pvfast.StopReason.UNTIL:
             outcome.vector = stop.reason.name
             self.start()

@@ -1,4 +1,4 @@
-"""Real mode against Unicorn: one instruction a case, in 16-bit code, with the rows that 32-bit programs leave out.
+"""Real mode against Unicorn: one instruction a case, in 16-bit code, segment loads and far transfers too.
 
 Enters: a seed and a row. Leaves: differences in words. Next: test_real_mode.py.
 
@@ -23,7 +23,6 @@ from pvfast.isa.forms import FORMS
 from pvfast.isa.maps import operand_sizes
 
 from .builder import value
-from .differences import reason_not_compared
 from .encoder import EAX, EBP, ECX, EDI, EDX, ESI, ESP, REPNZ, REPZ, SEGMENT_PREFIX, SIXTEEN_MOD_RM, Memory, encode
 from .instructions import REFERENCE, parent, sizes_of
 from .outcome import REGISTERS
@@ -44,6 +43,8 @@ STRINGS = ("movs", "stos", "lods", "cmps", "scas")
 CONTROL = {"hlt", "sysenter", "sysexit", "sgdt", "sidt", "lgdt", "lgdt16", "lidt", "lidt16", "mov_from_cr", "mov_to_cr",
            "mov_from_dr", "mov_to_dr", "smsw", "smsw16", "lmsw", "wrmsr", "rdmsr", "rdpmc", "rdtsc", "cpuid", "int1"}
 """Raw handlers whose result is the processor's, not the instruction's; Unicorn has no INT1."""
+UNICORN_ZERO_EXTENDS = tuple(f"push_{segment}32" for segment in SEGMENTS)
+"""See differences.py."""
 FEATURES = ("", "CMOV", "CX8", "CPUID", "TSC")
 """CPUID features of integer rows."""
 _PREFIXES = {0x66, 0x67, 0xF0, REPNZ, REPZ, *SEGMENT_PREFIX.values()}
@@ -53,12 +54,12 @@ def is_compared(form: Form) -> bool:
     """Integer and system rows that need no device."""
     device = form.raw.startswith(("in8", "in16", "in32", "out", "ins"))
     floating = 0xD8 <= form.encoding.byte <= 0xDF and not form.encoding.escape
-    return not (form.encoding.prefix or form.feature not in FEATURES or form.raw in CONTROL or device or floating)
+    zero_extends = form.raw in UNICORN_ZERO_EXTENDS
+    return not (form.encoding.prefix or form.feature not in FEATURES or form.raw in CONTROL or device or floating
+                or zero_extends)
 
 
 COMPARED = tuple(form for form in FORMS if is_compared(form))
-LEFT_TO_THIS = tuple(form for form in COMPARED if reason_not_compared(form) is not None)
-"""Rows that the 32-bit cases leave out."""
 
 
 @dataclass

@@ -48,8 +48,19 @@ LDT = (
     Segment(),
     Segment(SEGMENT_BASE["fs"]),
     Segment(SEGMENT_BASE["gs"]),
+    Segment(contents=CODE_TYPE, fixed=True),                        # not readable
+    Segment(fixed=True),
+    Segment(present=False),
+    Segment(limit=0x8FFF, pages=False),
+    Segment(limit=0x2FFF, contents=EXPAND_DOWN, pages=False),       # from 0x3000 up
+    Segment(wide=False),                                            # a stack with SP
+    Segment(contents=CODE_TYPE, present=False),
+    Segment(limit=0xC0F, contents=CODE_TYPE),
+    Segment(limit=0x5FFF, pages=False),
 )
-"""Those that cases start with: CS; DS, ES and SS; FS; GS."""
+"""Those that cases start with (CS; DS, ES and SS; FS; GS), then others to load."""
+CODE, STACKS, DATA_LIKE = (0, 4, 11), (1, 7, 8, 9), (0, 1, 5, 7, 8, 9, 11, 12)
+"""Entries that CS, SS and the others take and that let cases go on, for the most part."""
 
 
 def selector(entry: int) -> int:

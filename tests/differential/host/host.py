@@ -130,6 +130,6 @@ class HostRunner:
             vector = "hang"
         elif vector == 3 and eip == case.end + 1:       # the INT3 behind the case
             vector, eip = None, case.end
-        fault = isinstance(vector, int)
-        return Outcome(list(values[:8]), eip, eflags, bytes(self.memory[at + STATE_WINDOW:at + STATE_BYTES]), vector,
-                       values[22], values[10:16], error if fault else None, cr2 if vector == 14 else None)
+        window = bytes(self.memory[at + STATE_WINDOW:at + STATE_BYTES])
+        return Outcome(list(values[:8]), eip, eflags, window, vector, values[22], values[10:16],
+                       error if isinstance(vector, int) else None, cr2 - BASE & 0xFFFFFFFF if vector == 14 else None)
