@@ -40,7 +40,7 @@ def pvfast_engine(name: str, count: int, mode: str = "flat") -> tuple[float, int
     start = time.perf_counter()
     machine.run(until=done)
     seconds = time.perf_counter() - start
-    if machine.cpu.eip != label(name, "done"):
+    if machine.cpu.cs.base + machine.cpu.eip != done:
         raise RuntimeError(f"{name} stopped at {machine.cpu.eip:#x}")
     return seconds, machine.cpu.eax
 

@@ -41,7 +41,9 @@ FAMILIES = {
     "xlat": "movl %esi, %ebx; xlatb; movl $4, %ebx",
     "lahf": "lahf; sahf", "cbw": "cbtw; cwtl; cltd", "clc": "clc; stc; cmc", "cld": "std; cld", "nop": "nop",
     "lods": "lodsb; decl %esi", "stos": "stosl; subl $4, %edi", "movs": "movsl; subl $4, %edi; subl $4, %esi",
-    "scas": "scasb; decl %edi", "cmpxchg": "cmpxchgl %ebx, (%edi)", "lock xadd": "lock; xaddl %ebx, (%edi)",
+    "repne scas": "movl $64, %ecx; movl $TARGET, %edi; repne; scasb", "scas": "scasb; decl %edi",
+    "repe cmps": "movl $64, %ecx; movl $TARGET, %edi; movl %edi, %esi; repe; cmpsb",
+    "cmpxchg": "cmpxchgl %ebx, (%edi)", "lock xadd": "lock; xaddl %ebx, (%edi)",
     "cmpxchg8b": "cmpxchg8b (%edi)", "lock inc": "lock; incl (%edi)",
     "loop": "movl $2, %ecx; 2: loop 2b; movl $3, %ecx",
     "rdtsc": "rdtsc", "cpuid": "pushl %ebx; pushl %ecx; xorl %eax, %eax; cpuid; popl %ecx; popl %ebx",
@@ -75,7 +77,8 @@ SETUP = {"x87": "fninit; fld1; fld1;", "sse": "movl %cr4, %eax; orl $0x600, %eax
 def instructions(body: str) -> int:
     """How many instructions a body has; the callee's is one more."""
     statements = [part.strip() for part in body.split(";")]
-    return sum(bool(part) and not part.endswith(":") and part != "lock" for part in statements) + ("callee" in body)
+    prefixes = ("", "lock", "repe", "repne")
+    return sum(part not in prefixes and not part.endswith(":") for part in statements) + ("callee" in body)
 
 
 def _time(engine, name: str) -> float | None:

@@ -25,10 +25,15 @@
 #define PVFAST_ASSERT(condition) ((void)0)
 #endif
 
+/* pvfast_lowest_bit, pvfast_highest_bit: numbers of bits that are set; the word is not 0. */
 #if defined(__GNUC__) || defined(__clang__)
 #define PVFAST_RARE(condition) __builtin_expect(!!(condition), 0)
+static inline uint32_t pvfast_lowest_bit(uint32_t word) { return (uint32_t)__builtin_ctz(word); }
+static inline uint32_t pvfast_highest_bit(uint32_t word) { return 31 - (uint32_t)__builtin_clz(word); }
 #else
 #define PVFAST_RARE(condition) (condition)
+static inline uint32_t pvfast_lowest_bit(uint32_t word) { uint32_t n = 0; while (!(word >> n & 1)) n++; return n; }
+static inline uint32_t pvfast_highest_bit(uint32_t word) { uint32_t n = 31; while (!(word >> n)) n--; return n; }
 #endif
 
 /* A load that stays as wide as the store before it, so that the host can forward or rename it. */

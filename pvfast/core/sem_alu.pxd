@@ -279,25 +279,19 @@ cdef inline uint btc(CPU* cpu, uint a, uint b, bint live) noexcept nogil:
 
 cdef inline uint bsf(CPU* cpu, uint old, uint b, bint live) noexcept nogil:
     """A zero source sets ZF and leaves the destination, as every processor does and the manual does not promise."""
-    cdef u32 n = 0
     if b == 0:
         set_zf(cpu, True)
         return old
-    while not (b >> n) & 1:
-        n += 1
     set_zf(cpu, False)
-    return <uint>n
+    return <uint>lowest_bit(b)
 
 
 cdef inline uint bsr(CPU* cpu, uint old, uint b, bint live) noexcept nogil:
-    cdef u32 n = 8 * sizeof(uint) - 1
     if b == 0:
         set_zf(cpu, True)
         return old
-    while not (b >> n) & 1:
-        n -= 1
     set_zf(cpu, False)
-    return <uint>n
+    return <uint>highest_bit(b)
 
 
 # --- Conditions (SDM 2, SETcc, CMOVcc) -------------------------------------------------------------------------------

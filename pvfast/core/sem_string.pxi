@@ -32,7 +32,7 @@ cdef inline void advance(CPU* cpu, Uop* op, const u32 number, i64 bytes) noexcep
         cpu.gpr[number].q = <u32>(cpu.gpr[number].d + bytes)
 
 
-cdef bint iterate_once(CPU* cpu, Uop* op, const u32 kind, const u32 size) noexcept nogil:
+cdef inline bint iterate_once(CPU* cpu, Uop* op, const u32 kind, const u32 size) noexcept nogil:
     """One iteration with every check; registers change only when it completes."""
     cdef u32 mask = address_mask(op)
     cdef u32 source = cpu.gpr[ESI].d & mask

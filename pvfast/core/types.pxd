@@ -12,6 +12,8 @@ cdef extern from "host.h" nogil:
     const bint CHECKED "PVFAST_CHECKED"
     bint rare "PVFAST_RARE"(bint condition)
     u32 whole_word "pvfast_whole_word"(const u32* word)
+    u32 lowest_bit "pvfast_lowest_bit"(u32 word)
+    u32 highest_bit "pvfast_highest_bit"(u32 word)
     void check "PVFAST_ASSERT"(bint condition)
     void* pvfast_reserve(size_t size)
     bint pvfast_commit(void* start, size_t size)
