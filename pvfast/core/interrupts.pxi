@@ -17,9 +17,10 @@ cdef bint has_error_code(u32 vector) noexcept nogil:
 
 
 cdef bint is_fault_class(u32 vector) noexcept nogil:
-    """Faults restart their instruction, with RF set in the saved EFLAGS (SDM 3:6.15, 3:17.3.1.1)."""
+    """Faults restart their instruction, with RF set in the saved EFLAGS (SDM 3:6.15, 3:17.3.1.1); so is it for #DF,
+    which stands for two of them."""
     return (vector != VECTOR_DB and vector != 2 and vector != VECTOR_BP and vector != VECTOR_OF
-            and vector != VECTOR_DF and vector != 18)
+            and vector != 18)
 
 
 cdef bint is_contributory(u32 vector) noexcept nogil:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import struct
+from typing import ClassVar
 
 import pytest
 
@@ -45,6 +46,7 @@ STATE32 = ("eip", "eflags", *GENERAL, *SEGMENTS, "ldt")
 STATE16 = ("eip", "eflags", *GENERAL, *SEGMENTS[:4], "ldt")
 DEFAULT = {"eip": TASK_CODE, "eflags": 2, "esp": TASK_STACK, "cs": KERNEL_CODE} | dict.fromkeys(
     ("es", "ss", "ds"), KERNEL_DATA)
+VM = 0x20000
 AVAILABLE, BUSY, AVAILABLE16, BUSY16 = 0x89, 0x8B, 0x81, 0x83
 EXT = 1
 
@@ -299,6 +301,11 @@ class TestEvents:
         assert world.stack(1) == (0,)
         assert (world.saved()["eip"], world.saved()["esp"]) == (CODE, 0x8000)
 
+    def test_a_double_fault_is_saved_with_rf(self, world):
+        world.vector(GP, HANDLERS, 0x0E)
+        taken = world.ring0("mov $0xFFF8, %eax; mov %eax, %ds")
+        assert (taken.vector, taken.eflags & RF) == (DF_VECTOR, RF)
+
     def test_no_room_for_the_error_code(self, world):
         """#SS in the context of the new task, while delivering an exception: EXT."""
         world.describe(SPARE, descriptor(0, 0xFFF, 0xF2, 4))
@@ -475,6 +482,55 @@ class TestFaultsOfTheNewTask:
         world.ring0(far(JMP, TASK))
         after = world.machine.counters.as_dict()
         assert (after["instructions"] - before["instructions"], after["faults"] - before["faults"]) == (2, 1)
+
+
+class TestVirtual8086:
+    """A task with VM in its EFLAGS (SDM 3:20.2.2, 20.3.1)."""
+
+    STATE: ClassVar[dict[str, int]] = {"cs": 0x2000, "ss": 0x2800, "ds": 0x2900, "es": 0x2A00, "fs": 0x1111,
+                                       "gs": 0x2222, "eip": 0x10, "esp": 0x1000}
+
+    def test_a_task_starts_in_v86_mode(self, world):
+        """Its selectors are paragraphs; HLT there is #GP(0), whose frame has them all."""
+        world.task("nop", eflags=2 | VM | IF, **self.STATE)
+        world.machine.write(0x20010, b"\x90\xf4")
+        taken = world.ring0(far(JMP, TASK))
+        assert (taken.vector, taken.error, taken.eip, taken.cs) == (GP, 0, 0x11, 0x2000)
+        assert (taken.ss, taken.esp, taken.eflags & (VM | IF)) == (0x2800, 0x1000, VM | IF)
+        assert world.stack(10)[6:] == (0x2A00, 0x2900, 0x1111, 0x2222)
+
+    def test_eip_beyond_64_kib(self, world):
+        world.task("nop", eflags=2 | VM, **(self.STATE | {"eip": 0x10000}))
+        taken = world.ring0(far(JMP, TASK))
+        assert (taken.vector, taken.error, taken.eip, taken.eflags & VM) == (GP, 0, 0x10000, VM)
+
+    def test_out_of_v86_mode_through_a_task_gate_and_back(self, world):
+        """An exception of the V86 program handled by a task: EFLAGS.VM and the paragraphs are in its TSS."""
+        world.machine.write(IDT + 8 * UD, task_gate(TASK))
+        world.task("mov %ds, %ebx; iret")
+        world.machine.write(0x20000, b"\x0f\x0b\xf4")
+        for name in SEGMENTS:
+            getattr(world.cpu, name).set(self.STATE[name], 0, 0, 0)
+        world.cpu.eflags, world.cpu.esp = 2 | VM | 0x3000, 0x1000
+        world.cpu.eip = 0
+        world.machine.run(until=TASK_CODE, max_instructions=100)
+        assert (world.cpu.cpl, world.cpu.eflags) == (0, 2 | NT)
+        saved = world.saved()
+        assert {name: saved[name] for name in SEGMENTS} == {name: self.STATE[name] for name in SEGMENTS}
+        assert (saved["eflags"], saved["eip"]) == (2 | VM | RF | 0x3000, 0)
+        world.machine.run(until=0x20000, max_instructions=100)
+        assert (world.cpu.eflags, world.cpu.cpl, world.cpu.ds.base) == (2 | VM | RF | 0x3000, 3, 0x29000)
+
+    def test_iret_in_v86_mode_does_not_nest(self, world):
+        """NT means nothing there (SDM 2, IRET)."""
+        world.machine.write(0x20000, b"\xcf")
+        world.machine.write(0x29000, struct.pack("<HHH", 5, 0x2000, NT | 2))
+        for name in SEGMENTS:
+            getattr(world.cpu, name).set(self.STATE[name], 0, 0, 0)
+        world.cpu.ss.set(0x2800, 0, 0, 0)
+        world.cpu.eflags, world.cpu.esp, world.cpu.eip = 2 | VM | NT | 0x3000, 0x1000, 0
+        world.machine.step()
+        assert (world.cpu.eip, world.cpu.eflags & (VM | NT)) == (5, VM | NT)
 
 
 def test_a_run_in_single_steps_is_the_same():

@@ -6,6 +6,7 @@ its page meets HLT or a fault whose handler halts.
 from __future__ import annotations
 
 import random
+import struct
 
 import pytest
 
@@ -15,9 +16,12 @@ pytest.importorskip("unicorn")      # the runners module holds both emulators
 
 from .builder import WINDOW
 from .cases import sequence
-from .runners import CODE, TABLES, PvfastRunner, pool
+from .runners import CODE, IDT, KERNEL_CODE, TABLES, PvfastRunner, pool
 
 SEED = 5
+TF = 0x100
+HANDLER, COUNTER = CODE + 0x800, CODE + 0x7F0
+"""Of #DB, where no program is."""
 WORLDS = [(False, False), (True, False), (False, True)]
 
 
@@ -102,6 +106,50 @@ def test_budget_stops_exactly(number: int) -> None:
         assert units(pieces) - before <= part
         left -= part
     assert state(whole) == state(pieces)
+
+
+def debug(runner: PvfastRunner, number: int) -> None:
+    """Load a program and have it stop at breakpoints, at every second step by step; the handler counts and goes on."""
+    rng = random.Random(f"debug/{number}")
+    kinds = [0, rng.choice((1, 3)), rng.choice((1, 3)), 0]
+    code, _, _ = program(number)
+    addresses = [CODE + rng.randrange(0x10, len(code)), WINDOW.start + rng.randrange(8),
+                 WINDOW.start + rng.randrange(len(WINDOW)), CODE + rng.randrange(0x10, len(code))]
+    dr7 = 0x4FF
+    setting = b""
+    for n, (kind, address) in enumerate(zip(kinds, addresses, strict=True)):
+        dr7 |= (kind | (0xC if kind else 0)) << (16 + 4 * n)
+        linear = (address + runner.base) & 0xFFFFFFFF
+        setting += b"\xb8" + linear.to_bytes(4, "little") + bytes([0x0F, 0x23, 0xC0 | n << 3])
+    runner.write(CODE, setting + b"\xb8" + dr7.to_bytes(4, "little") + b"\x0f\x23\xf8\xf4")
+    runner.machine.cpu.eip = CODE
+    runner.machine.run(max_instructions=11)
+    runner.write(HANDLER, b"\xff\x05" + COUNTER.to_bytes(4, "little") + b"\x80\x4c\x24\x0a\x01\xcf")
+    runner.write(COUNTER, bytes(4))
+    runner.machine.write(runner.base + IDT + 8, struct.pack("<HHHH", HANDLER & 0xFFFF, KERNEL_CODE, 0x8E00,
+                                                            HANDLER >> 16))
+    load(runner, number)
+    if number % 2:
+        runner.machine.cpu.eflags |= TF
+
+
+@pytest.mark.parametrize(("paged", "segmented"), WORLDS)
+def test_debugged_runs_equal_single_steps(paged: bool, segmented: bool) -> None:
+    """With TF and with breakpoints on code and data (SDM 3:17.3)."""
+    content = pool(SEED)
+    traps = 0
+    for number in range(24):
+        whole, stepped = (PvfastRunner(content, paged=paged, segmented=segmented) for _ in range(2))
+        debug(whole, number)
+        debug(stepped, number)
+        whole.machine.run(max_instructions=2000)
+        for _ in range(2000):
+            if stepped.machine.run(max_instructions=1).reason is not pvfast.StopReason.BUDGET:
+                break
+        assert state(whole) == state(stepped), f"program {number}"
+        assert whole.read(COUNTER, 4) == stepped.read(COUNTER, 4)
+        traps += int.from_bytes(whole.read(COUNTER, 4), "little")
+    assert traps > 500
 
 
 def units(runner: PvfastRunner) -> int:
