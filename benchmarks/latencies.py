@@ -48,20 +48,20 @@ def pvfast_start_stop(repeats: int) -> float:
     """Seconds to start a machine, run three NOPs and stop."""
     machine = _machine(NOPS)
     cpu, end = machine.cpu, CODE + len(NOPS)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(repeats):
         cpu.eip = CODE
         machine.run(until=end)
-    return (time.perf_counter() - start) / repeats
+    return (time.process_time() - start) / repeats
 
 
 def unicorn_start_stop(repeats: int) -> float:
     """The same on Unicorn."""
     engine, end = _unicorn(NOPS), CODE + len(NOPS)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(repeats):
         engine.emu_start(CODE, end)
-    return (time.perf_counter() - start) / repeats
+    return (time.process_time() - start) / repeats
 
 
 def pvfast_callback(repeats: int) -> float:
@@ -74,9 +74,9 @@ def pvfast_callback(repeats: int) -> float:
 
     machine.intercept_interrupt(0x80, serve)
     cpu.eip, cpu.ecx = CODE, repeats
-    start = time.perf_counter()
+    start = time.process_time()
     machine.run(until=CODE + len(CALLS))
-    return (time.perf_counter() - start) / repeats
+    return (time.process_time() - start) / repeats
 
 
 def unicorn_callback(repeats: int) -> float:
@@ -88,32 +88,32 @@ def unicorn_callback(repeats: int) -> float:
 
     engine.hook_add(unicorn.UC_HOOK_INTR, serve)
     engine.reg_write(x86_const.UC_X86_REG_ECX, repeats)
-    start = time.perf_counter()
+    start = time.process_time()
     engine.emu_start(CODE, CODE + len(CALLS))
-    return (time.perf_counter() - start) / repeats
+    return (time.process_time() - start) / repeats
 
 
 def pvfast_rewrite(repeats: int) -> float:
     """Seconds to write the other form of a 10-byte site and run it."""
     machine = _machine(INDIRECT)
     cpu, end = machine.cpu, CODE + len(INDIRECT)
-    start = time.perf_counter()
+    start = time.process_time()
     for number in range(repeats):
         machine.write(CODE, INLINE if number & 1 else INDIRECT)
         cpu.eip = CODE
         machine.run(until=end)
-    return (time.perf_counter() - start) / repeats
+    return (time.process_time() - start) / repeats
 
 
 def unicorn_rewrite(repeats: int) -> float:
     """The same on Unicorn, which has to be told to forget what it translated."""
     engine, end = _unicorn(INDIRECT), CODE + len(INDIRECT)
-    start = time.perf_counter()
+    start = time.process_time()
     for number in range(repeats):
         engine.mem_write(CODE, INLINE if number & 1 else INDIRECT)
         engine.ctl_remove_cache(CODE, end)
         engine.emu_start(CODE, end)
-    return (time.perf_counter() - start) / repeats
+    return (time.process_time() - start) / repeats
 
 
 LATENCIES = {

@@ -20,6 +20,7 @@ except ImportError:                     # an older commit: everything that needs
 MODES = ("flat", "paged", "segment_base")
 PAGE_DIRECTORY, PAGE_TABLE, SEGMENT_BASE = 0x200000, 0x201000, 0x40000
 CR0_PG, PRESENT_WRITABLE_USER = 1 << 31, 7
+CR4_SSE = 0x600                         # OSFXSR and OSXMMEXCPT, as every operating system sets them
 
 STORE_BODY = "movl POINTER, %eax; movb $1, 1(%eax); ret"
 
@@ -151,6 +152,7 @@ def loaded(name: str, count: int, mode: str = "flat") -> tuple["Machine", int]:
     base = SEGMENT_BASE if mode == "segment_base" else 0
     machine.write(BASE + base, image(name, count))
     cpu = machine.cpu
+    cpu.cr4 |= CR4_SSE
     if mode == "paged":
         machine.write(PAGE_DIRECTORY, page_tables())
         cpu.cr3, cpu.cr0 = PAGE_DIRECTORY, cpu.cr0 | CR0_PG

@@ -71,7 +71,7 @@ LOOP = """
     {setup}
     9: {body}
     decl %ebp; jnz 9b; ret"""
-SETUP = {"x87": "fninit; fld1; fld1;", "sse": "movl %cr4, %eax; orl $0x600, %eax; movl %eax, %cr4; xorl %eax, %eax;"}
+SETUP = {"x87": "fninit; fld1; fld1;"}
 
 
 def instructions(body: str) -> int:
