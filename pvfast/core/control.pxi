@@ -4,8 +4,6 @@
 # Next: msr.pxi (model-specific registers), then raw_segments.pxi.
 
 cdef enum:
-    CR4_OSFXSR = 0x200
-    CR4_OSXMMEXCPT = 0x400
     DR6_WRITABLE = 0xE00F
     DR7_ONE = 0x400
 

@@ -15,6 +15,7 @@ from pvfast.core.types cimport *
 from pvfast.core.flags cimport *
 from pvfast.core.sem_alu cimport *
 from pvfast.core.access cimport *
+from pvfast.core.sem_vector cimport *
 
 include "generated/constants.pxi"
 include "memory.pxi"
@@ -24,6 +25,7 @@ include "blocks.pxi"
 include "sem_string.pxi"
 include "sem_integer.pxi"
 include "sem_decimal.pxi"
+include "vector.pxi"
 include "segments.pxi"
 include "mode_8086.pxi"
 include "tasks.pxi"

@@ -428,7 +428,7 @@ cdef bint linear_probe_write(CPU* cpu, u32 linear, u32 size, bint user) noexcept
     if not translate(cpu, linear, True, user, &physical):
         return False
     if (linear & 0xFFF) + size > PAGE_SIZE:
-        return translate(cpu, linear + size - 1, True, user, &physical)
+        return translate(cpu, (linear | 0xFFF) + 1, True, user, &physical)
     return True
 
 

@@ -187,16 +187,66 @@ cdef class SegmentView:
         return f"<{SEGMENT_NAMES[self.number]} {self.selector:#x} base {self.base:#x} limit {self.limit:#x}>"
 
 
+cdef class VectorRegisters:
+    """XMM0-XMM7, or MM0-MM7, as integers: `machine.cpu.xmm`, `machine.cpu.mm`.
+
+    Writing an MM register does what an MMX instruction does to the x87 registers that it is part of.
+
+    >>> import pvfast
+    >>> machine = pvfast.Machine()
+    >>> machine.cpu.xmm[1] = 0x3F800000_40000000_40400000_40800000       # 4.0, 3.0, 2.0, 1.0 from the low end
+    >>> hex(machine.cpu.xmm[1])
+    '0x3f800000400000004040000040800000'
+    >>> machine.cpu.mm[0], len(machine.cpu.mm)
+    (0, 8)
+    """
+
+    cdef Core core
+    cdef bint wide
+
+    def __cinit__(self, Core core not None, bint wide):
+        self.core = core
+        self.wide = wide
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, i):
+        cdef Vector* vector = self.vector(i)
+        return <object>vector.q[0] if not self.wide else vector.q[0] | <object>vector.q[1] << 64
+
+    def __setitem__(self, i, value):
+        cdef Vector* vector = self.vector(i)
+        cdef int bits = 128 if self.wide else 64
+        value = index(value)
+        if value < 0 or value.bit_length() > bits:
+            raise ArgumentError(f"{value:#x} is not an integer of {bits} bits without a sign")
+        if self.wide:
+            vector.q[0], vector.q[1] = value & 0xFFFFFFFFFFFFFFFF, value >> 64
+        else:
+            enter_mmx(self.core.cpu)
+            set_mm(self.core.cpu, i, value)
+
+    cdef Vector* vector(self, i) except NULL:
+        self.core.check_idle()
+        cdef i64 number = whole(i)
+        if not 0 <= number < 8:
+            raise IndexError(f"there are registers 0 to 7, not {number}")
+        return &self.core.cpu.xmm[number] if self.wide else <Vector*>&self.core.cpu.fpu[number]
+
+
 cdef class Registers:
     """The register file of a machine: `machine.cpu`. General registers, eip, eflags, crN, segments."""
 
     cdef Core core
     cdef readonly SegmentView es, cs, ss, ds, fs, gs
+    cdef readonly VectorRegisters xmm, mm
 
     def __cinit__(self, Core core not None):
         self.core = core
         self.es, self.cs, self.ss, self.ds, self.fs, self.gs = (
             SegmentView(core, number) for number in range(6))
+        self.xmm, self.mm = VectorRegisters(core, True), VectorRegisters(core, False)
 
     def __getitem__(self, name):
         return getattr(self, name)
@@ -394,6 +444,24 @@ cdef class Registers:
     def cr4(self, value):
         self.core.check_idle()
         self.set_mapping(self.core.cpu.cr0, self.core.cpu.cr3, word(value))
+
+    @property
+    def mxcsr(self):
+        """Control and status of SSE floating point (SDM 1:10.2.3).
+
+        >>> import pvfast
+        >>> hex(pvfast.Machine().cpu.mxcsr)
+        '0x1f80'
+        """
+        self.core.check_idle()
+        return self.core.cpu.mxcsr
+
+    @mxcsr.setter
+    def mxcsr(self, value):
+        self.core.check_idle()
+        if word(value) & ~<u32>MXCSR_DEFINED:
+            raise ArgumentError(f"mxcsr={value:#x}: bits 16-31 are reserved")
+        self.core.cpu.mxcsr = word(value)
 
     @property
     def gdtr(self):

@@ -218,3 +218,4 @@ cdef void run_cpu(CPU* cpu) noexcept nogil:
         forget_links(cpu)
         enter_block(cpu, block)
     end_slice(cpu)
+    leave_mxcsr(cpu)

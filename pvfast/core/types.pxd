@@ -95,6 +95,8 @@ cdef enum:
     CR4_MCE = 0x40
     CR4_PGE = 0x80
     CR4_PCE = 0x100
+    CR4_OSFXSR = 0x200
+    CR4_OSXMMEXCPT = 0x400
 cdef enum:
     EFER_NXE = 0x800        # IA32_EFER (SDM 3:2.2.1)
 cdef extern from *:
@@ -123,7 +125,9 @@ cdef enum:
     VECTOR_SS = 12
     VECTOR_GP = 13
     VECTOR_PF = 14
+    VECTOR_MF = 16
     VECTOR_AC = 17
+    VECTOR_XM = 19
 
 # --- Segments (SDM 3:3.4.5). The attribute word is bits 40-55 of the descriptor, shifted down to 0. ------------------
 cdef enum:
@@ -388,6 +392,21 @@ cdef struct CPU:
     u32 shutdown_error
     u32 shutdown_eip
     u32 shutdown_cs
+    # x87 and MMX (SDM 1:8.1), SSE (SDM 1:10.2)
+    Float80 fpu[8]          # R0-R7; MM0-MM7 are their significands
+    u16 fpu_control
+    u16 fpu_status          # with TOP
+    u16 fpu_opcode          # of the last instruction that was no control instruction, 11 bits ...
+    u16 fpu_cs              # ... its address ...
+    u32 fpu_eip
+    u16 fpu_ds              # ... and that of its operand
+    u32 fpu_data
+    u8 fpu_empty            # bit n: Rn is empty
+    u32 mxcsr               # while mxcsr_loaded, the host has it: sync_mxcsr()
+    u32 host_mxcsr          # the host's own, meanwhile
+    bint mxcsr_loaded       # for the rest of the run
+    bint mxcsr_guarded      # for this instruction, with all exceptions masked
+    Vector xmm[8]
     # counters; during a slice the running part is in `left`
     u64 instructions
     u64 cycles
@@ -443,15 +462,3 @@ cdef struct CPU:
     u32 cpuid_extended[8][4]        # from leaf 80000000 on
     u32 cpuid_extended_leaves
     u64 features            # FEATURE_*: what the processor executes, whatever CPUID shows a guest
-    # x87 and MMX (SDM 1:8.1), SSE (SDM 1:10.2)
-    Float80 fpu[8]          # R0-R7; MM0-MM7 are their significands
-    u16 fpu_control
-    u16 fpu_status          # with TOP
-    u16 fpu_opcode          # of the last instruction that was no control instruction, 11 bits ...
-    u16 fpu_cs              # ... its address ...
-    u32 fpu_eip
-    u16 fpu_ds              # ... and that of its operand
-    u32 fpu_data
-    u8 fpu_empty            # bit n: Rn is empty
-    u32 mxcsr
-    Vector xmm[8]

@@ -73,7 +73,7 @@ FAMILIES = {
     "Interrupts, far transfers": "int iret bound sysenter sysexit far",
     "Segments and descriptor tables": "segment_load descriptor_table",
     "Control registers, caches, the processor itself":
-        "cr_read cr_write dr invlpg wbinvd rdmsr wrmsr rdtsc cpuid hlt",
+        "cr_read cr_write dr invlpg wbinvd rdmsr wrmsr rdtsc cpuid hlt fence",
     "Ports": "io",
 }
 """Section titles of rows without a feature of their own, and their cost classes."""

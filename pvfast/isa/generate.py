@@ -1,7 +1,8 @@
 """Writes the repetitive glue of the core from the rows: one wrapper per form and specialisation, and the tables.
 
 Enters: FORMS and the cost classes. Leaves: core/generated/*.pxi (git-ignored; setup.py runs this). Standard library
-only; the same rows give the same bytes. Reading order: operands.py, wrappers.py, specialisation.py, maps.py, this.
+only; the same rows give the same bytes. Reading order: operands.py, wrappers.py, specialisation.py, vectors.py,
+maps.py, this.
 """
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from pathlib import Path
 from pvfast.isa.forms import FORMS
 from pvfast.isa.maps import describe, form_index, generate_maps, generate_raw
 from pvfast.isa.specialisation import FUSE_CLASSES, generate_fused, specialise
+from pvfast.isa.vectors import generate_vector, is_vector
 from pvfast.isa.wrappers import Output, generate_semantic
 from pvfast.processor.costs import COST_CLASSES
 from pvfast.processor.cpuid import FEATURE_BITS
@@ -21,7 +23,9 @@ def build() -> tuple[Output, list[str]]:
     out = Output()
     for index, form in enumerate(FORMS, 1):
         out.table.append(describe(form, index))
-        if form.sem:
+        if is_vector(form):
+            generate_vector(out, form, index)
+        elif form.sem:
             generate_semantic(out, form, index, specialise(out, form, index))
         else:
             generate_raw(out, form, index)

@@ -4,10 +4,13 @@ Enters: all rows. Leaves: assignments for tables.pxi. Next: generate.py.
 """
 from __future__ import annotations
 
+import re
+
 from pvfast.isa.form import FLAGS, PREFIXES, Form
 from pvfast.isa.forms import FORMS
 from pvfast.isa.operands import REGISTERS, kinds, parse
 from pvfast.isa.specialisation import FUSED
+from pvfast.isa.vectors import is_vector
 from pvfast.isa.wrappers import SEGMENTS, VARIANTS, Output
 
 TERMINATORS = {"jmp", "call", "call_rm", "jmp_rm", "ret", "ret_i", "loop", "loopz", "loopnz", "jecxz",
@@ -115,8 +118,8 @@ def describe(form: Form, index: int) -> str:
         form.raw.startswith("xchg_a"))
     if not registers_only and not harmless and form.sem != "lea":
         attributes.append("A_BARRIER")
-    if (form.sem and not ("w" in form.access[0] and any(
-            o.startswith(("r/m", "moffs")) for o in operands[:1]))) or form.raw in ("call_rm", "jmp_rm"):
+    if (form.sem and not ("w" in form.access[0] and re.search(r"(^|/)m(\d|offs)", operands[0]))) or form.raw in (
+            "call_rm", "jmp_rm"):
         attributes.append("A_MEMORY_READ_ONLY")
     immediates = [o for o in operands if o in IMMEDIATES]
     immediate = "I_16_8" if immediates == ["imm16", "imm8"] else IMMEDIATES[immediates[0]] if immediates else "I_NONE"
@@ -124,11 +127,11 @@ def describe(form: Form, index: int) -> str:
     kills = 0 if counted or form.sem in ("bsf", "bsr") else form.writes
     condition = form.raw[4:] if form.raw.startswith("jcc_") else "255"
     fuse = "FUSE_NONE"
-    if form.sem:
+    if form.sem and not is_vector(form):
         fuse = FUSED.get((form.sem, kinds(parse(form))), "FUSE_NONE")
     reads = fold(form.reads)
-    if form.raw and not terminator and not harmless:
-        reads = 0xFF        # raw handlers may look at anything
+    if (form.raw and not terminator and not harmless) or is_vector(form):
+        reads = 0xFF        # raw handlers may look at anything; vector rows may fault without a memory operand too
     feature = f"FEATURE_{form.feature}" if form.feature else "ALWAYS"
     return (f"describe({index}, {' | '.join(attributes) or '0'}, {immediate}, {reads}, "
             f"{fold(form.writes) if form.sem else 0}, {fold(kills) if form.sem else 0}, COST_{form.cost.upper()}, "
@@ -172,11 +175,21 @@ def group_places(form: Form) -> list[int]:
     opcode = form.encoding
     if opcode.modrm is not None:
         return [8 + (opcode.modrm & 0x3F) + i for i in range(opcode.span)]
+    if opcode.extension == "r":
+        return list(range(8)) if form.takes_only_memory else list(range(8, 8 + 64))
     extension = int(opcode.extension or "0")
     names_register = any(o.startswith("r") or o in ("mm", "xmm") for o in form.operands)
     memory = [] if names_register and not form.takes_memory else [extension]
     registers = [] if form.takes_only_memory else [8 + extension * 8 + i for i in range(8)]
     return memory + registers
+
+
+def is_in_group(form: Form) -> bool:
+    """ModRM has to be looked at to find the row: an extension, or ``/r`` with memory only or with registers only."""
+    opcode = form.encoding
+    if opcode.extension == "r":
+        return bool(opcode.prefix) and (form.takes_only_memory or not form.takes_memory)
+    return opcode.modrm is not None or opcode.extension is not None
 
 
 def generate_maps(out: Output) -> list[str]:
@@ -186,7 +199,7 @@ def generate_maps(out: Output) -> list[str]:
     for index, form in sorted(enumerate(FORMS, 1), key=lambda row: bool(row[1].encoding.prefix)):
         opcode = form.encoding
         for place in opcode_places(form):
-            if opcode.modrm is None and opcode.extension in (None, "r"):
+            if not is_in_group(form):
                 taken = single.get(place)
                 if taken is not None and not opcode.prefix and not (place[2:] == (0, 0x90)):
                     raise ValueError(f"{form.opcode} {form.syntax}: taken by {FORMS[taken - 1]}")

@@ -11,6 +11,9 @@ COST_CLASSES = (
     "branch", "jump", "jump_indirect", "call", "call_indirect", "ret", "loop",
     # strings: one execution without REP or the start of a REP, and one iteration
     "movs", "stos", "lods", "cmps", "scas", "rep_iteration",
+    # MMX, SSE and SSE2
+    "simd", "simd_mul", "simd_shuffle", "simd_move", "simd_to_gpr", "sse_add", "sse_mul", "sse_div", "sse_convert",
+    "emms", "mxcsr", "fence",
     # system
     "cli", "sti", "pushf", "popf", "int", "iret", "sysenter", "sysexit", "far", "segment_load", "descriptor_table",
     "cr_read", "cr_write", "dr", "invlpg", "wbinvd", "rdmsr", "wrmsr", "rdtsc", "cpuid", "hlt", "io",
