@@ -250,7 +250,7 @@ static inline uint32_t pvfast_single(uint32_t integer) {
 }
 static inline uint64_t pvfast_double(uint32_t integer) { return pvfast_bits_d((double)(int32_t)integer); }
 
-/* Of two whole numbers near 1/x and 1/sqrt(x); no flags, denormals are zeros, as SDM 2 says of RCPPS and RSQRTPS. */
+/* 1/x, or 1/sqrt(x): no flags, and denormals are zeros, as SDM 2 says of RCPPS and RSQRTPS. */
 static inline uint32_t pvfast_estimate(uint32_t x, int root) {
     float value;
     if (pvfast_nan_s(x)) return x | 0x400000u;
