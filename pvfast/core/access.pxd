@@ -8,6 +8,7 @@
 #   PAGED         flat segments, paging on: `mem` is the TLB of the current privilege
 #   SEGMENT       any segment, paging off
 #   SEGMENT_PAGED any segment, paging on
+#   SEGMENT_A16, SEGMENT_A16_PAGED: the same two with 16-bit addressing
 # A store also looks at the mark of its first 64-byte line: marked lines hold decoded code (blocks.pxi).
 
 from .types cimport *
@@ -17,12 +18,19 @@ cdef enum:
     PAGED
     SEGMENT
     SEGMENT_PAGED
+    SEGMENT_A16
+    SEGMENT_A16_PAGED
     GENERAL
 
 
 cdef inline u32 offset_of(CPU* cpu, Uop* op) noexcept nogil:
     """Effective address of 32-bit addressing: base + index * scale + displacement."""
     return cpu.gpr[op.base].d + (cpu.gpr[op.index].d << op.scale) + <u32>op.disp
+
+
+cdef inline u32 offset16_of(CPU* cpu, Uop* op) noexcept nogil:
+    """Effective address of 16-bit addressing, which has no scale."""
+    return <u16>(cpu.gpr[op.base].d + cpu.gpr[op.index].d + <u32>op.disp)
 
 
 cdef inline bint inside(CPU* cpu, char* host) noexcept nogil:

@@ -34,7 +34,7 @@ cdef enum ImmediateKind:
     I_16_8                  # ENTER
 
 cdef enum:
-    V_REGISTER = 5          # index of FormInfo handlers beside the variants of access.pxd
+    V_REGISTER = 7          # index of FormInfo handlers beside the variants of access.pxd
     UNDEFINED_FORM = 0
     GROUP = 0x8000
     ALWAYS = 255            # FormInfo.feature of what every processor has
@@ -50,8 +50,8 @@ cdef struct FormInfo:
     u8 fuse                 # class of fused.pxi tables, 0: none
     u8 condition            # of Jcc, else 255
     u8 feature              # bit of CPU.features without which it is #UD, or ALWAYS
-    Handler live[6]
-    Handler dead[6]
+    Handler live[8]
+    Handler dead[8]
     Handler* special_register   # [live, dead][reg][r/m], or NULL; numbers as encoded
     Handler* special_per_cpu    # [SEGMENT, SEGMENT_PAGED][FS, GS][reg] for disp32 alone, or NULL
     Handler* special_memory     # [FLAT, PAGED][live, dead][slot of the address][reg], or NULL
@@ -318,8 +318,10 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
         op.run = dead[0] = raw_privileged
         return UNDEFINED_FORM
     variant = GENERAL
-    if not op.extra & ADDRESS16 and not mode & MODE_CHECKED:
-        if mode & MODE_FLAT and op.segment <= DS and (
+    if not mode & MODE_CHECKED:
+        if op.extra & ADDRESS16:
+            variant = SEGMENT_A16_PAGED if mode & MODE_PAGING else SEGMENT_A16
+        elif mode & MODE_FLAT and op.segment <= DS and (
                 op.segment != CS or info.attributes & A_MEMORY_READ_ONLY and cpu.seg[CS].attributes & SEG_READABLE):
             variant = PAGED if mode & MODE_PAGING else FLAT
         else:

@@ -174,6 +174,23 @@ cdef inline void ret(CPU* cpu, Uop* op, char* mem, const u32 variant) noexcept n
     indirect(cpu, op, mem, (<u32*>host)[0], variant)
 
 
+cdef inline void call_word(CPU* cpu, Uop* op, char* mem, const u32 variant) noexcept nogil:
+    """CALL rel16 on a 16-bit stack."""
+    if rare((op + 2).imm > cpu.code_limit or not push16(cpu, mem, op.imm, variant)):
+        raw_call16(cpu, op, mem)
+        return
+    enter(cpu, (<Link*>(op + 1)).taken, mem)
+
+
+cdef inline void ret_word(CPU* cpu, Uop* op, char* mem, const u32 variant) noexcept nogil:
+    """RET on a 16-bit stack; a return address above CS.limit has to change nothing."""
+    cdef u32 target
+    if rare(cpu.code_limit < 0xFFFF or not pop16(cpu, mem, &target, variant)):
+        raw_ret16(cpu, op, mem)
+        return
+    indirect(cpu, op, mem, target, GENERAL)
+
+
 cdef inline void checked_ret(CPU* cpu, Uop* op, char* mem, const u32 size, u32 release) noexcept nogil:
     cdef u32 target
     if not (stack_read(cpu, 0, size, &target) and check_near(cpu, target)):

@@ -59,6 +59,42 @@ cdef inline void pop_register(CPU* cpu, Uop* op, char* mem, const u32 number, co
     next_uop(cpu, op, mem)
 
 
+cdef inline bint push16(CPU* cpu, char* mem, u32 value, const u32 variant) noexcept nogil:
+    """A word on a 16-bit stack. False on any other, and where the full check has to decide."""
+    cdef u32 sp = <u16>(cpu.gpr[ESP].w - 2)
+    cdef char* host
+    if rare(cpu.mode & MODE_STACK32 or not write_at(cpu, mem, SS, sp, 2, variant, &host)):
+        return False
+    (<u16*>host)[0] = <u16>value
+    cpu.gpr[ESP].w = <u16>sp
+    return True
+
+
+cdef inline bint pop16(CPU* cpu, char* mem, u32* value, const u32 variant) noexcept nogil:
+    cdef char* host
+    if rare(cpu.mode & MODE_STACK32 or not read_at(cpu, mem, SS, cpu.gpr[ESP].w, 2, variant, &host)):
+        return False
+    value[0] = (<u16*>host)[0]
+    cpu.gpr[ESP].w = <u16>(cpu.gpr[ESP].w + 2)
+    return True
+
+
+cdef inline void push_word(CPU* cpu, Uop* op, char* mem, const u32 variant) noexcept nogil:
+    if rare(not push16(cpu, mem, cpu.gpr[op.base].w, variant)):
+        raw_push_r16(cpu, op, mem)
+        return
+    next_uop(cpu, op, mem)
+
+
+cdef inline void pop_word(CPU* cpu, Uop* op, char* mem, const u32 variant) noexcept nogil:
+    cdef u32 value
+    if rare(not pop16(cpu, mem, &value, variant)):
+        raw_pop_r16(cpu, op, mem)
+        return
+    cpu.gpr[op.base].w = <u16>value
+    next_uop(cpu, op, mem)
+
+
 cdef void raw_push_r32(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     if not checked_push(cpu, 4, cpu.gpr[op.base].d):
         raise_fault(cpu, op)

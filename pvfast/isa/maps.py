@@ -17,6 +17,8 @@ TERMINATORS = {"jmp", "call", "call_rm", "jmp_rm", "ret", "ret_i", "loop", "loop
                "call16", "call_rm16", "jmp_rm16", "ret16", "ret_i16"}
 STACK_TEMPLATES = {"call": "call", "ret": "ret", "call_rm": "call_memory", "jmp_rm": "jmp_memory"}
 """Raw terminators whose fast variants are inline functions of core/sem_branch.pxi."""
+WORD_STACK = {"push_r16": "push_word", "pop_r16": "pop_word", "call16": "call_word", "ret16": "ret_word"}
+"""What 16-bit code does most on its stack: the inline functions of core/sem_stack.pxi and sem_branch.pxi."""
 SIZED = {
     "xchg": "exchange(cpu, op, mem, {bytes}, {memory})", "xadd": "exchange_add(cpu, op, mem, {bytes}, {memory})",
     "cmpxchg": "compare_exchange(cpu, op, mem, {bytes}, {memory})",
@@ -69,6 +71,13 @@ def generate_raw(out: Output, form: Form, index: int) -> None:
         out.table.append(f"forms[{index}].live[GENERAL] = raw_{raw}")
         return
     general = f"raw_{raw}"
+    if raw in WORD_STACK:
+        for variant in VARIANTS[4:]:
+            name = out.handler(f"h{index}_{raw}_{variant.lower()}", comment,
+                               [f"{WORD_STACK[raw]}(cpu, op, mem, {variant.replace('_A16', '')})"])
+            out.table.append(f"forms[{index}].live[{variant}] = {name}")
+        out.table.append(f"forms[{index}].live[GENERAL] = {general}")
+        return
     if has_rm or memory_only:
         general += "_m"
         if has_rm:

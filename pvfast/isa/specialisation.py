@@ -131,7 +131,7 @@ def specialise_per_cpu(out: Output, form: Form, index: int, operands: list[Opera
     """Moves at %fs:disp32 and %gs:disp32, where kernels keep their per-CPU data."""
     out.table.append(f"forms[{index}].special_per_cpu = special_per_cpu_{index}")
     out.handlers.append(f"cdef Handler special_per_cpu_{index}[32]\n")
-    for number, variant in enumerate(VARIANTS[2:]):
+    for number, variant in enumerate(VARIANTS[2:4]):
         for segment in (4, 5):
             for reg in (0,) if immediate else range(8):
                 special = {"segment": segment, "slot": 8} | ({} if immediate else {"reg": reg})

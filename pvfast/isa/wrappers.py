@@ -21,10 +21,10 @@ from pvfast.isa.operands import (
     value_of,
 )
 
-VARIANTS = ("FLAT", "PAGED", "SEGMENT", "SEGMENT_PAGED")
+VARIANTS = ("FLAT", "PAGED", "SEGMENT", "SEGMENT_PAGED", "SEGMENT_A16", "SEGMENT_A16_PAGED")
 SEGMENTS = ("ES", "CS", "SS", "DS", "FS", "GS")
 SEGMENT_FAST = {"mov", "zero_extend", "cmp", "test", "add", "inc", "dec"}
-"""Operations worth a fast way through %fs and %gs, and in segments that are not flat."""
+"""Operations worth a fast way through %fs and %gs, in segments that are not flat, and with 16-bit addressing."""
 
 
 @dataclass
@@ -92,7 +92,8 @@ def wrap(out: Output, form: Form, index: int, operands: list[Operand], variant: 
             access = "write_at" if stores else "read_at"
             fallback = f"h{index}_{form.mnemonic.lower()}_general"
             segment = SEGMENTS[special["segment"]] if "segment" in special else "op.segment"
-            place = f"cpu, mem, {segment}, {address(special)}, {size}, {variant}, &host"
+            offset = "offset16_of(cpu, op)" if "A16" in variant else address(special)
+            place = f"cpu, mem, {segment}, {offset}, {size}, {variant.replace('_A16', '')}, &host"
             body += ["cdef char* host", f"if rare(not {access}({place})):", f"    {fallback}(cpu, op, mem)",
                      "    return"]
             memory = f"(<{ctype}*>host)[0]"
@@ -140,7 +141,7 @@ def generate_semantic(out: Output, form: Form, index: int, covered: set[tuple[st
     if has_memory:
         variants += [v for v in VARIANTS if v in VARIANTS[:2] or form.sem in SEGMENT_FAST]
     if form.sem == "lea":
-        variants = ["GENERAL", *VARIANTS] if width == 32 else ["GENERAL"]
+        variants = ["GENERAL", *VARIANTS[:4]] if width == 32 else ["GENERAL"]
     for live in lives:
         table = "live" if live else "dead"
         if has_register_form and ("REGISTER", live) not in covered:

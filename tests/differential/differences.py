@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pvfast.isa.form import Form
+from pvfast.isa.maps import WORD_STACK
 
 if TYPE_CHECKING:
     from .cases import Case
@@ -58,6 +59,11 @@ def depends_on_ring(case: Case) -> bool:
 def unicorn_differs(case: Case) -> bool:
     """Whether only the host can tell what is right: Unicorn is wrong (DIFFERENCES), or lacks what the case needs."""
     return any(form.mnemonic in UNICORN_WRONG or form.raw in IN_RING_3 for form in case.forms)
+
+
+def is_word_handler(name: str) -> bool:
+    """A fast way of 16-bit stacks, which only the cases of sixteen.py take."""
+    return any(f"_{raw}_segment_a16" in name for raw in WORD_STACK)
 
 
 def reason_not_compared(form: Form) -> str | None:

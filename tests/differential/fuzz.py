@@ -26,7 +26,14 @@ from pvfast.isa.forms import FORMS
 from pvfast.isa.generate import handler_names
 
 from .cases import Case, sequence, single
-from .differences import DIFFERENCES, FAULTING, depends_on_ring, reason_not_compared, unicorn_differs
+from .differences import (
+    DIFFERENCES,
+    FAULTING,
+    depends_on_ring,
+    is_word_handler,
+    reason_not_compared,
+    unicorn_differs,
+)
 from .host import host
 from .instructions import COMPARED
 from .outcome import Outcome, compare
@@ -188,7 +195,7 @@ class Fuzz:
         excluded = {f"h{index}" for index, form in enumerate(FORMS, 1)
                     if reason_not_compared(form) or form.raw in FAULTING}
         return [name for number, name in enumerate(names)
-                if number not in self.executed and name.split("_")[0] not in excluded]
+                if number not in self.executed and name.split("_")[0] not in excluded and not is_word_handler(name)]
 
     def report(self) -> str:
         """Markdown, the same for the same seed and sources but for the speed."""

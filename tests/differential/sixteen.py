@@ -1,9 +1,9 @@
-"""Real mode against Unicorn: one instruction a case, in 16-bit code, segment loads and far transfers too.
+"""Real and V86 mode against Unicorn: one instruction a case, in 16-bit code, segment loads and far transfers too.
 
 Enters: a seed and a row. Leaves: differences in words. Next: test_real_mode.py.
 
-Both emulators keep their memory through all cases, and the whole of it is compared behind each. Every segment has a
-base of its own. Unicorn delivers no interrupt and knows no limits, so a fault is compared by its vector, and addresses
+All machines keep their memory through all cases, and the whole of it is compared behind each. Every segment has a base
+of its own. Unicorn delivers no interrupt and knows no limits, so a fault is compared by its vector, and addresses
 stay inside their segments.
 """
 from __future__ import annotations
@@ -18,9 +18,10 @@ import unicorn
 from unicorn import x86_const as uc_x86
 
 import pvfast
+from pvfast.core.engine import decoded_handlers
 from pvfast.isa.form import Form
 from pvfast.isa.forms import FORMS
-from pvfast.isa.maps import operand_sizes
+from pvfast.isa.maps import WORD_STACK, operand_sizes
 
 from .builder import value
 from .encoder import EAX, EBP, ECX, EDI, EDX, ESI, ESP, REPNZ, REPZ, SEGMENT_PREFIX, SIXTEEN_MOD_RM, Memory, encode
@@ -35,7 +36,8 @@ HANDLERS = 0xF000
 INSIDE = range(0x200, 0xFC00)
 """Offsets from which no access leaves its segment."""
 FLAGS = 0x257FD5 & ~0x10000     # without RF, which Unicorn shows otherwise
-TF = 0x100
+TF, IOPL, VM = 0x100, 0x3000, 0x20000
+GP = 13
 NOWHERE = 0xFFFFFFFF
 SEGMENT_NUMBERS = (0, 2, 3, 4, 5)
 """Of the segment registers that MOV loads: not CS."""
@@ -106,7 +108,7 @@ class Maker:
         self.form = form
         self.registers = [value(rng) for _ in range(8)]
         self.registers[ESP] = rng.getrandbits(16) << 16 | rng.choice(INSIDE)
-        self.eflags = rng.getrandbits(22) & FLAGS & ~TF | 2
+        self.eflags = rng.getrandbits(22) & FLAGS & ~TF | IOPL | 2
         self.eip = rng.choice(INSIDE)
         self.patches: list[tuple[int, bytes]] = []
         self.wide = 0 in operand_sizes(form) if len(operand_sizes(form)) == 1 else rng.random() < 0.3
@@ -222,20 +224,114 @@ class Maker:
                 (word & (1 << 8 * size) - 1).to_bytes(size, "little") for word in words)))
 
 
+Result = tuple[int | str | None, list[int], int]
+"""The vector of a fault, or None, registers and flags."""
+
+
+class RealWorld:
+    """pvfast in real mode. Vector n is at HANDLERS:n, and what the processor pushes for it lies in the memory."""
+
+    name = "real mode"
+    compared_flags = FLAGS
+
+    def __init__(self, content: bytes) -> None:
+        self.machine = pvfast.Machine(ram=SPACE, mode="real")
+        self.machine.write(0, content)
+        self.ram = self.machine.ram[:SPACE]
+        self.word_handlers: set[int] = set()
+
+    def load(self, case: Case) -> None:
+        self.load_segments(0x93)
+        self.load_registers(case, case.eflags)
+
+    def load_segments(self, attributes: int) -> None:
+        for name, selector in SEGMENTS.items():
+            self.machine.cpu[name].set(selector, selector * 16, 0xFFFF, attributes)
+
+    def load_registers(self, case: Case, eflags: int) -> None:
+        cpu = self.machine.cpu
+        (cpu.eax, cpu.ecx, cpu.edx, cpu.ebx, cpu.esp, cpu.ebp, cpu.esi, cpu.edi) = case.registers
+        cpu.eip, cpu.eflags = case.eip, eflags
+
+    def run(self, case: Case, memory: np.ndarray) -> Result:
+        """`memory` is the other emulator's."""
+        cpu = self.machine.cpu
+        self.load(case)
+        if case.iterates:
+            self.machine.run(until=linear("cs", case.eip + len(case.code)), max_instructions=1000)
+        else:
+            self.machine.run(max_instructions=1)
+        if case.form.raw in WORD_STACK:
+            for _, _, numbers in decoded_handlers(self.machine):
+                self.word_handlers.update(numbers)
+        vector = self.vector(memory)
+        if vector is not None:
+            return vector, [], 0
+        return None, [cpu[n] for n in REGISTERS] + [cpu[n].selector for n in SEGMENTS] + [cpu.eip], cpu.eflags
+
+    def expected(self, case: Case, outcome: Result) -> Result:
+        """What a case that Unicorn ran in real mode gives here."""
+        return outcome
+
+    def vector(self, memory: np.ndarray) -> int | None:
+        cpu = self.machine.cpu
+        if cpu.cs.selector != HANDLERS or cpu.eip >= 0x100:
+            return None
+        frame = cpu.ss.base + (cpu.esp & 0xFFFF)        # Unicorn pushed none
+        self.machine.write(frame, memory[frame:frame + 6].tobytes())
+        return cpu.eip
+
+
+class V86World(RealWorld):
+    """pvfast in V86 mode at IOPL 3 with paging; its monitor lies behind the memory that is compared."""
+
+    name = "V86 mode"
+    compared_flags = FLAGS & ~0x3000        # IOPL, which POPF and IRET leave alone there
+    GDT, IDT, TSS, STACK, TABLES, CODE = (SPACE + page * 0x1000 for page in (0, 1, 2, 4, 5, 8))
+
+    def __init__(self, content: bytes) -> None:
+        self.machine = machine = pvfast.Machine(ram=2 * SPACE)
+        self.word_handlers = set()
+        machine.write(0, content)
+        self.ram = machine.ram[:SPACE]
+        machine.write(self.GDT, struct.pack("<8xQQHHBBBB", 0x00CF9B000000FFFF, 0x00CF93000000FFFF, 0x67,
+                                            self.TSS & 0xFFFF, self.TSS >> 16, 0x89, 0, 0))
+        machine.write(self.IDT, b"".join(struct.pack("<HHHH", self.CODE + n & 0xFFFF, 8, 0xEE00, self.CODE >> 16)
+                                         for n in range(256)))
+        machine.write(self.TSS, struct.pack("<4xII", self.STACK, 0x10))
+        machine.write(self.TABLES, struct.pack("<I", self.TABLES + 0x1000 | 7))
+        machine.write(self.TABLES + 0x1000, struct.pack("<1024I", *(page << 12 | 7 for page in range(1024))))
+        machine.write(self.CODE, bytes.fromhex("0f00d8 f4"))        # ltr %ax; hlt
+        cpu = machine.cpu
+        cpu.gdtr, cpu.idtr, cpu.cr3, cpu.cr0 = (self.GDT, 0x1F), (self.IDT, 0x7FF), self.TABLES, 0x80000011
+        cpu.eax, cpu.eip = 0x18, self.CODE
+        machine.run(max_instructions=2)
+
+    def load(self, case: Case) -> None:
+        self.load_registers(case, case.eflags | VM)
+        self.load_segments(0xF3)
+
+    def expected(self, case: Case, outcome: Result) -> Result:
+        """CPL is 3."""
+        return (GP, [], 0) if case.form.privileged and not case.form.protected else outcome
+
+    def vector(self, memory: np.ndarray) -> int | None:
+        cpu = self.machine.cpu
+        return None if cpu.eflags & VM else cpu.eip - self.CODE
+
+
 _UC_GENERAL, _UC_SEGMENTS = ([getattr(uc_x86, f"UC_X86_REG_{name.upper()}") for name in names]
                              for names in (REGISTERS, SEGMENTS))
 
 
 class Pair:
-    """Unicorn and pvfast in real mode, with equal memories."""
+    """Unicorn in real mode and two worlds of pvfast, with equal memories."""
 
     def __init__(self, seed: int) -> None:
         content = np.random.default_rng(seed).integers(0, 256, SPACE, dtype=np.uint8)
         content[:0x400] = np.frombuffer(b"".join(struct.pack("<HH", n, HANDLERS) for n in range(256)), dtype=np.uint8)
         self.memory = content
-        self.machine = pvfast.Machine(ram=SPACE, mode="real")
-        self.machine.write(0, content.tobytes())
-        self.ram = self.machine.ram
+        self.worlds = RealWorld(content.tobytes()), V86World(content.tobytes())
         self.tried: Counter[Form] = Counter()
         self.completed: Counter[Form] = Counter()
         self.start()
@@ -257,40 +353,44 @@ class Pair:
 
     def store(self, address: int, data: bytes) -> None:
         self.memory[address:address + len(data)] = np.frombuffer(data, dtype=np.uint8)
-        self.machine.write(address, data)
+        for world in self.worlds:
+            world.machine.write(address, data)
 
     def run(self, case: Case) -> list[str]:
-        """Run a case in both; what differs."""
+        """Run a case everywhere; what differs."""
         for address, data in case.patches:
             self.store(address, data)
         at = linear("cs", case.eip)
         kept = self.memory[at:at + 16].tobytes()
         self.store(at, case.code)
-        self.machine_state(case)
         if case.reference != case.code:
             self.memory[at:at + len(case.reference)] = np.frombuffer(case.reference, dtype=np.uint8)
         expected = self.run_unicorn(case, at)
-        actual = self.run_pvfast(case)
+        actual = [world.run(case, self.memory) for world in self.worlds]
+        self.store(at, kept)
         self.tried[case.form] += 1
+        self.completed[case.form] += expected[0] is None
+        return [f"{world.name}: {difference}" for world, outcome in zip(self.worlds, actual, strict=True)
+                for difference in self.compare(case, world, world.expected(case, expected), outcome)]
+
+    def compare(self, case: Case, world: RealWorld, expected: Result, actual: Result) -> list[str]:
         found = []
         if expected[0] != actual[0]:
             found.append(f"vector {expected[0]} expected, not {actual[0]}")
         elif expected[0] is None:
-            self.completed[case.form] += 1
-            mask = FLAGS & ~case.form.undefined
+            mask = world.compared_flags & ~case.form.undefined
             for name, a, b in zip((*REGISTERS, *SEGMENTS, "eip"), expected[1], actual[1], strict=True):
                 if a != b:
                     found.append(f"{name} {a:#x} expected, not {b:#x}")
             if (expected[2] ^ actual[2]) & mask:
                 found.append(f"eflags {expected[2] & mask:#x} expected, not {actual[2] & mask:#x}")
-        self.store(at, kept)
-        if not np.array_equal(self.memory.view(np.uint64), self.ram.view(np.uint64)):
-            where = np.flatnonzero(self.memory != self.ram)
+        if not np.array_equal(self.memory.view(np.uint64), world.ram.view(np.uint64)):
+            where = np.flatnonzero(self.memory != world.ram)
             found.append(f"memory at {int(where[0]):#x} ({where.size} bytes)")
-            self.machine.write(0, self.memory.tobytes())
+            world.machine.write(0, self.memory.tobytes())
         return found
 
-    def run_unicorn(self, case: Case, at: int) -> tuple[int | str | None, list[int], int]:
+    def run_unicorn(self, case: Case, at: int) -> Result:
         self.uc.ctl_remove_cache(at, at + 16)
         self.uc.reg_write_batch([*zip(_UC_SEGMENTS, SEGMENTS.values(), strict=True),
                                  *zip(_UC_GENERAL, case.registers, strict=True),
@@ -308,26 +408,6 @@ class Pair:
         if self.vector is not None:
             self.start()
         return self.vector, values[:-1], values[-1]
-
-    def machine_state(self, case: Case) -> None:
-        cpu = self.machine.cpu
-        for name, selector in SEGMENTS.items():
-            cpu[name].set(selector, selector * 16, 0xFFFF, 0x93)
-        (cpu.eax, cpu.ecx, cpu.edx, cpu.ebx, cpu.esp, cpu.ebp, cpu.esi, cpu.edi) = case.registers
-        cpu.eip, cpu.eflags = case.eip, case.eflags
-
-    def run_pvfast(self, case: Case) -> tuple[int | None, list[int], int]:
-        cpu = self.machine.cpu
-        if case.iterates:
-            self.machine.run(until=linear("cs", case.eip + len(case.code)), max_instructions=1000)
-        else:
-            self.machine.run(max_instructions=1)
-        if cpu.cs.selector == HANDLERS and cpu.eip < 0x100:
-            frame = cpu.ss.base + (cpu.esp & 0xFFFF)        # Unicorn pushed none
-            self.machine.write(frame, self.memory[frame:frame + 6].tobytes())
-            return cpu.eip, [], 0
-        values = [cpu[name] for name in REGISTERS] + [cpu[name].selector for name in SEGMENTS] + [cpu.eip]
-        return None, values, cpu.eflags
 
 
 def run(seed: int, cases_per_row: int, forms: tuple[Form, ...] = COMPARED) -> tuple[Pair, list[str]]:
