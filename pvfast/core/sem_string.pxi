@@ -134,17 +134,19 @@ cdef void fill(char* target, u32 value, u32 count, const u32 size) noexcept nogi
 cdef u32 bulk(CPU* cpu, Uop* op, const u32 kind, const u32 size, u32 count) noexcept nogil:
     """As many forward iterations of MOVS or STOS as one range allows; 0: take the checked way."""
     cdef u32 bytes, source_bytes, i
+    cdef u32 source_offset = cpu.gpr[ESI].d & address_mask(op)
+    cdef u32 target_offset = cpu.gpr[EDI].d & address_mask(op)
     cdef char* target
     cdef char* source
-    if cpu.eflags & DF or op.extra & ADDRESS16 or cpu.mode & MODE_CHECKED or count > 0x10000000:
+    if cpu.eflags & DF or cpu.mode & MODE_CHECKED or count > 0x10000000:
         return 0
-    bytes = count * size
-    target = bulk_range(cpu, ES, cpu.gpr[EDI].d, True, &bytes)
+    bytes = before_wrap(op, target_offset, count * size)
+    target = bulk_range(cpu, ES, target_offset, True, &bytes)
     if target == NULL:
         return 0
     if kind == MOVS:
-        source_bytes = bytes
-        source = bulk_range(cpu, op.segment, cpu.gpr[ESI].d, False, &source_bytes)
+        source_bytes = before_wrap(op, source_offset, bytes)
+        source = bulk_range(cpu, op.segment, source_offset, False, &source_bytes)
         if source == NULL:
             return 0
         count = source_bytes // size
@@ -155,12 +157,17 @@ cdef u32 bulk(CPU* cpu, Uop* op, const u32 kind, const u32 size, u32 count) noex
             # The ranges overlap so that earlier iterations feed later ones.
             for i in range(count):
                 memmove(target + i * size, source + i * size, size)
-        cpu.gpr[ESI].q = <u32>(cpu.gpr[ESI].d + bytes)
+        advance(cpu, op, ESI, bytes)
     else:
         count = bytes // size
         fill(target, cpu.gpr[EAX].d, count, size)
-    cpu.gpr[EDI].q = <u32>(cpu.gpr[EDI].d + count * size)
+    advance(cpu, op, EDI, count * size)
     return count
+
+
+cdef inline u32 before_wrap(Uop* op, u32 offset, u32 bytes) noexcept nogil:
+    """With 16-bit addressing, no more than up to the end of 64 KiB."""
+    return <u32>min_u64(bytes, 0x10000 - offset) if op.extra & ADDRESS16 else bytes
 
 
 cdef inline bint ended(CPU* cpu, Uop* op, const u32 kind) noexcept nogil:

@@ -78,6 +78,16 @@ class TestCodeSegment:
         assert world.machine.read(0x70100, 4) == b"abcd"
         assert (world.cpu.esi, world.cpu.edi, world.cpu.ecx) == (0x55550002, 0x66660104, 0x77770000)
 
+    @pytest.mark.parametrize(("code", "size"), [("f3aa", 1), ("f3ab", 2), ("66f3ab", 4)])
+    def test_a_fill_wraps_in_a_segment_of_4_gib(self, world: Sixteen, code: str, size: int) -> None:
+        """rep stos up to the end of 64 KiB and on from its beginning."""
+        world.cpu.es.set(0x10, 0x70000, 0xFFFFFFFF, 0xC093)
+        world.cpu.edi, world.cpu.ecx, world.cpu.eax = 0x1000FFE0, 64 // size, 0x77777777
+        world.sixteen(code)
+        assert world.machine.read(0x7FFE0, 0x28) == b"\x77" * 32 + bytes(8)
+        assert world.machine.read(0x70000, 0x28) == b"\x77" * 32 + bytes(8)
+        assert world.cpu.edi == 0x10000020
+
     def test_xlat_wraps(self, world: Sixteen) -> None:
         world.machine.write(0x10, b"\x99")
         world.cpu.ebx, world.cpu.eax = 0xABCDFF90, 0x80
