@@ -113,10 +113,12 @@ cdef bint physical_write(CPU* cpu, u64 physical, u32 size, u32 value) noexcept n
 
 cdef inline u32 table_read(CPU* cpu, u64 physical) noexcept nogil:
     """A page-table entry. Tables in device space read as not present."""
-    cdef Region* region = find_region(cpu, physical)
+    cdef Region* region
     cdef u32 value
-    if region == NULL or region.kind == REGION_MMIO or physical + 4 > region.end:
-        return 0
+    if rare(physical >= cpu.flat_end):
+        region = find_region(cpu, physical)
+        if region == NULL or region.kind == REGION_MMIO or physical + 4 > region.end:
+            return 0
     memcpy(&value, cpu.ram + physical, 4)
     return value
 
@@ -232,6 +234,11 @@ cdef bint walk(CPU* cpu, u32 linear, u32 access, Walk* w) noexcept nogil:
     return True
 
 
+cdef inline u64 large_bit(u32 linear) noexcept nogil:
+    """Of CPU.large_cached."""
+    return <u64>1 << ((linear >> LARGE_SHIFT) & LARGE_MASK)
+
+
 cdef inline bint is_global(CPU* cpu, Walk* w) noexcept nogil:
     return w.pte & PTE_G and cpu.cr4 & CR4_PGE
 
@@ -260,7 +267,7 @@ cdef bint translate(CPU* cpu, u32 linear, bint write, bint user, u64* physical) 
         entry.addend = <u64>cpu.ram + w.page - page
         cpu.tlb_global[user][slot] = is_global(cpu, &w)
         if w.large:
-            cpu.large_cached[linear >> REGION_SHIFT] = True
+            cpu.large_cached |= large_bit(linear)
     return True
 
 
@@ -288,7 +295,7 @@ cdef bint translate_fetch(CPU* cpu, u32 linear, bint user, u64* physical) noexce
         entry.tag = page
         cpu.fetch_global[user][slot] = is_global(cpu, &w)
         if w.large:
-            cpu.large_cached[linear >> REGION_SHIFT] = True
+            cpu.large_cached |= large_bit(linear)
     physical[0] = <u64>entry.frame << 12 | (linear & 0xFFF)
     return True
 
@@ -301,7 +308,7 @@ cdef void flush_tlb(CPU* cpu) noexcept nogil:
             cpu.tlb[user][i].read_tag = TLB_INVALID
             cpu.tlb[user][i].write_tag = TLB_INVALID
             cpu.fetch[user][i].tag = TLB_INVALID
-    memset(cpu.large_cached, 0, sizeof(cpu.large_cached))
+    cpu.large_cached = 0
     cpu.generation += 1
 
 
@@ -321,28 +328,35 @@ cdef void flush_local(CPU* cpu) noexcept nogil:
     cpu.generation += 1
 
 
-cdef inline void drop_slot(CPU* cpu, u32 user, u32 slot, u32 linear, u32 bits) noexcept nogil:
-    """Forget what a slot holds when it translates an address that agrees with `linear` in `bits`."""
-    cdef TlbEntry* entry = &cpu.tlb[user][slot]
-    cdef FetchEntry* fetch = &cpu.fetch[user][slot]
-    if not (entry.read_tag ^ linear) & bits:
-        entry.read_tag = TLB_INVALID
-        entry.write_tag = TLB_INVALID
-    if not (fetch.tag ^ linear) & bits and fetch.tag != TLB_INVALID:
-        fetch.tag = TLB_INVALID
-        cpu.generation += 1
-
-
 cdef void flush_page(CPU* cpu, u32 linear) noexcept nogil:
     """Forget the translation of one page (INVLPG), all of it when it is a large one."""
+    cdef u32 page = linear & 0xFFFFF000u
+    cdef u32 slot = (linear >> 12) & (TLB_ENTRIES - 1)
+    cdef u32 user
+    if cpu.large_cached & large_bit(linear):
+        flush_large(cpu, linear)
+        return
+    for user in range(2):
+        cpu.tlb[user][slot].read_tag = TLB_INVALID
+        cpu.tlb[user][slot].write_tag = TLB_INVALID
+        if cpu.fetch[user][slot].tag == page:
+            cpu.fetch[user][slot].tag = TLB_INVALID
+            cpu.generation += 1
+
+
+cdef void flush_large(CPU* cpu, u32 linear) noexcept nogil:
+    """Forget every piece of the large page at an address, and of all that share its bit of CPU.large_cached."""
+    cdef u32 bits = LARGE_MASK << LARGE_SHIFT
     cdef u32 user, i
     for user in range(2):
-        if cpu.large_cached[linear >> REGION_SHIFT]:
-            for i in range(TLB_ENTRIES):
-                drop_slot(cpu, user, i, linear, <u32>(0xFFFFFFFFu << REGION_SHIFT))
-        else:
-            drop_slot(cpu, user, (linear >> 12) & (TLB_ENTRIES - 1), linear, 0xFFFFF000u)
-    cpu.large_cached[linear >> REGION_SHIFT] = False
+        for i in range(TLB_ENTRIES):
+            if not (cpu.tlb[user][i].read_tag ^ linear) & bits:
+                cpu.tlb[user][i].read_tag = TLB_INVALID
+                cpu.tlb[user][i].write_tag = TLB_INVALID
+            if not (cpu.fetch[user][i].tag ^ linear) & bits:
+                cpu.fetch[user][i].tag = TLB_INVALID
+    cpu.generation += 1
+    cpu.large_cached &= ~large_bit(linear)
 
 
 # --- Linear ----------------------------------------------------------------------------------------------------------

@@ -159,8 +159,8 @@ cdef enum:
     TLB_ENTRIES = 512
     TLB_INVALID = 1         # a tag that no page address equals
     PAGE_SIZE = 4096
-    REGION_SHIFT = 22       # 4 MiB: the largest page, and what INVLPG of a large page drops
-    REGIONS_OF_4M = 1024
+    LARGE_SHIFT = 22        # of linear address bits 27:22, which name the 4 MiB that a large page is part of
+    LARGE_MASK = 0x3F
 
 cdef struct TlbEntry:
     u32 read_tag            # linear page address when readable through this entry
@@ -436,7 +436,7 @@ cdef struct CPU:
     FetchEntry fetch[2][TLB_ENTRIES]
     u8 tlb_global[2][TLB_ENTRIES]       # the entry is of a global page: kept when CR3 is loaded
     u8 fetch_global[2][TLB_ENTRIES]
-    u8 large_cached[REGIONS_OF_4M]      # pieces of a large page in this 4 MiB of linear addresses may be in the TLB
+    u64 large_cached        # bit n: pieces of a large page, at linear addresses with n in bits 27:22, may be in the TLB
     JumpCacheEntry jump_cache[JUMP_CACHE]
     u32 code_base           # CS as of the current mapping generation: EIPs in links mean linear addresses
     u32 code_limit
