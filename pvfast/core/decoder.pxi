@@ -309,6 +309,8 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
     if info.attributes & A_STRING:
         op.reg = <u8>rep
         op.imm = cpu.cost[COST_REP_ITERATION]
+    if opcode & 0xF8 == 0xD8 and not two_byte:
+        op.imm = (opcode & 7) << 8 | modrm          # what the x87 remembers as its opcode (SDM 1:8.1.9)
     # Handler
     if (lock and (not info.attributes & A_LOCK or register_form)
             or info.attributes & A_PROTECTED and mode & MODE_8086):

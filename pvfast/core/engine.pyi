@@ -57,6 +57,16 @@ class VectorRegisters:
     def __setitem__(self, i: int, value: int, /) -> None: ...
 
 @disjoint_base
+class FloatingPoint:
+    def __new__(cls, core: Core) -> Self: ...
+    def __getitem__(self, i: int, /) -> float: ...
+    def __setitem__(self, i: int, value: float | bytes, /) -> None: ...
+    def encoded(self, i: int) -> bytes: ...
+    control: int
+    status: int
+    tags: int
+
+@disjoint_base
 class Registers:
     def __new__(cls, core: Core) -> Self: ...
     @property
@@ -76,6 +86,9 @@ class Registers:
     @property
     def mm(self) -> VectorRegisters: ...
     mxcsr: int
+    @property
+    def fpu(self) -> FloatingPoint: ...
+    fxsave: bytes
     eax: int
     ecx: int
     edx: int

@@ -538,8 +538,7 @@ cdef void reset(CPU* cpu) noexcept nogil:
     cpu.shadow_unit = cpu.stack_shadow_unit = cpu.resume_unit = NEVER
     cpu.pat = PAT_AT_RESET
     cpu.misc_enable = MISC_ENABLE_AT_RESET
-    cpu.fpu_control = FPU_CONTROL_AT_START
-    cpu.fpu_empty = 0xFF
+    initialise_x87(cpu)
     cpu.mxcsr = MXCSR_AT_RESET
     flush_tlb(cpu)
     segments_set(cpu)
@@ -562,7 +561,6 @@ cdef void reset_to_real_mode(CPU* cpu) noexcept nogil:
 
 
 cdef enum:
-    FPU_CONTROL_AT_START = 0x37F        # as FNINIT leaves it
     MXCSR_AT_RESET = 0x1F80             # SDM 1:10.2.3
     FLAT_CODE = 0x08            # selectors of a new machine, and of install_flat_gdt()
     FLAT_DATA = 0x10

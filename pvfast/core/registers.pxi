@@ -241,12 +241,14 @@ cdef class Registers:
     cdef Core core
     cdef readonly SegmentView es, cs, ss, ds, fs, gs
     cdef readonly VectorRegisters xmm, mm
+    cdef readonly FloatingPoint fpu
 
     def __cinit__(self, Core core not None):
         self.core = core
         self.es, self.cs, self.ss, self.ds, self.fs, self.gs = (
             SegmentView(core, number) for number in range(6))
         self.xmm, self.mm = VectorRegisters(core, True), VectorRegisters(core, False)
+        self.fpu = FloatingPoint(core)
 
     def __getitem__(self, name):
         return getattr(self, name)
@@ -462,6 +464,24 @@ cdef class Registers:
         if word(value) & ~<u32>MXCSR_DEFINED:
             raise ArgumentError(f"mxcsr={value:#x}: bits 16-31 are reserved")
         self.core.cpu.mxcsr = word(value)
+
+    @property
+    def fxsave(self):
+        """x87, MMX and SSE state as the 512 bytes that FXSAVE stores (SDM 2, FXSAVE)."""
+        cdef FxsaveImage image
+        self.core.check_idle()
+        fxsave_out(self.core.cpu, &image)
+        return (<const char*>&image)[:FXSAVE_END].ljust(FXSAVE_BYTES, b"\0")
+
+    @fxsave.setter
+    def fxsave(self, value):
+        cdef bytes image = bytes(value)
+        self.core.check_idle()
+        if len(image) != FXSAVE_BYTES:
+            raise ArgumentError(f"an FXSAVE image has {FXSAVE_BYTES} bytes, not {len(image)}")
+        if (<FxsaveImage*><const char*>image).mxcsr & ~<u32>MXCSR_DEFINED:
+            raise ArgumentError("MXCSR in the FXSAVE image has reserved bits set")
+        fxsave_in(self.core.cpu, <FxsaveImage*><const char*>image, True)
 
     @property
     def gdtr(self):

@@ -187,6 +187,7 @@ cdef void run_cpu(CPU* cpu) noexcept nogil:
     """Run until CPU.exit says why not further."""
     cdef Block* block
     cdef u64 flushes
+    cdef u32 host_x87 = x87_enter()
     cpu.next = NULL
     cpu.replayed = 0
     cpu.left = cpu.slice_left = 0
@@ -219,3 +220,4 @@ cdef void run_cpu(CPU* cpu) noexcept nogil:
         enter_block(cpu, block)
     end_slice(cpu)
     leave_mxcsr(cpu)
+    x87_leave(host_x87)

@@ -396,12 +396,12 @@ cdef struct CPU:
     Float80 fpu[8]          # R0-R7; MM0-MM7 are their significands
     u16 fpu_control
     u16 fpu_status          # with TOP
-    u16 fpu_opcode          # of the last instruction that was no control instruction, 11 bits ...
-    u16 fpu_cs              # ... its address ...
-    u32 fpu_eip
-    u16 fpu_ds              # ... and that of its operand
-    u32 fpu_data
     u8 fpu_empty            # bit n: Rn is empty
+    u16 fpu_opcode          # of the last instruction with an unmasked exception, 11 bits
+    u16 fpu_cs              # the last instruction that was no control instruction ...
+    u32 fpu_eip
+    u16 fpu_ds              # ... and its operand
+    u32 fpu_data
     u32 mxcsr               # while mxcsr_loaded, the host has it: sync_mxcsr()
     u32 host_mxcsr          # the host's own, meanwhile
     bint mxcsr_loaded       # for the rest of the run

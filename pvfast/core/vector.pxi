@@ -13,10 +13,6 @@ cdef enum:                  # what an instruction needs, for blocked() and permi
     USES_SSE = 2
     USES_MXCSR = 4          # blocked() only: its value is in force in the host
 
-cdef enum:                  # x87 status word (SDM 1:8.1.3)
-    FSW_ES = 0x80
-    FSW_TOP = 0x3800
-
 cdef enum:                  # MXCSR (SDM 1:10.2.3)
     MXCSR_IE = 0x1
     MXCSR_DE = 0x2

@@ -26,7 +26,9 @@ class Form:
     sem : str
         The function of core/sem_*.pxd that computes the result, through a generated wrapper; empty for `raw` forms.
     raw : str
-        The handwritten handler `raw_<name>` of an irregular instruction; empty for `sem` forms.
+        The handwritten handler `raw_<name>` of an irregular instruction; empty for `sem` forms. With a colon, an
+        inline function and its constant arguments (`"x87_compare:False, 1"`), which gets a wrapper; a memory form's
+        has the variant as its last.
     access : str
         Per operand ``r``, ``w``, ``rw`` or ``-`` (not accessed).
     reads, writes, undefined : int

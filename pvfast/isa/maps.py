@@ -55,6 +55,14 @@ def generate_raw(out: Output, form: Form, index: int) -> None:
             name = out.handler(f"h{index}_{raw}_{'m' if memory else 'r'}", comment, [call])
             out.table.append(f"forms[{index}].live[{'GENERAL' if memory else 'V_REGISTER'}] = {name}")
         return
+    if ":" in raw:
+        function, _, arguments = raw.partition(":")
+        for variant in ("GENERAL", *VARIANTS[:2]) if memory_only else ("V_REGISTER",):
+            last = f", {variant}" if memory_only else ""
+            name = out.handler(f"h{index}_{function}_{variant.lower()}", comment,
+                               [f"{function}(cpu, op, mem, {arguments}{last})"])
+            out.table.append(f"forms[{index}].live[{variant}] = {name}")
+        return
     if raw.startswith("jcc_"):
         code = raw[4:]
         name = out.handler(f"h{index}_jcc_{code}", comment, [f"jcc(cpu, op, mem, {code})"])

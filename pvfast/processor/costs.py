@@ -17,6 +17,8 @@ COST_CLASSES = (
     # system
     "cli", "sti", "pushf", "popf", "int", "iret", "sysenter", "sysexit", "far", "segment_load", "descriptor_table",
     "cr_read", "cr_write", "dr", "invlpg", "wbinvd", "rdmsr", "wrmsr", "rdtsc", "cpuid", "hlt", "io",
+    # x87: move is also exchange and constant, add also compare, div also square root and remainder
+    "fpu_move", "fpu_add", "fpu_mul", "fpu_div", "fpu_transcendental", "fpu_control", "fpu_state",
     # events: charged when they happen
     "exception",
     # hypervisors: what they do for one call of the guest, without the way in and out

@@ -14,8 +14,8 @@ FEATURE_BITS = {"FPU": 0, "VME": 1, "DE": 2, "PSE": 3, "TSC": 4, "MSR": 5, "PAE"
 above are announced elsewhere, NX in CPUID.80000001:EDX, or nowhere: that CPUID and RDPMC are there."""
 
 EXECUTED = frozenset((
-    "VME", "DE", "PSE", "TSC", "MSR", "PAE", "MCE", "CX8", "SEP", "MTRR", "PGE", "MCA", "CMOV", "PAT", "PSE36", "CLFSH",
-    "MMX", "SSE", "SSE2", "NX", "CPUID", "RDPMC"))
+    "FPU", "VME", "DE", "PSE", "TSC", "MSR", "PAE", "MCE", "CX8", "SEP", "MTRR", "PGE", "MCA", "CMOV", "PAT", "PSE36",
+    "CLFSH", "MMX", "FXSR", "SSE", "SSE2", "NX", "CPUID", "RDPMC"))
 """The features that the core executes: no processor has others, whatever its original had."""
 
 _CLFLUSH_8_BYTES = 8            # the line that CLFLUSH flushes, in units of 8 bytes

@@ -72,6 +72,13 @@ CYCLES: dict[str, tuple[int, str]] = {
     "cpuid": (200, "IL-CO 180-215"),
     "hlt": (200, "assumed"),
     "io": (300, "P6 class: more than 300"),
+    "fpu_move": (1, "IL-CO fld m64 1, fxch 1"),
+    "fpu_add": (1, "IL-CO fadd 1"),
+    "fpu_mul": (2, "IL-CO fmul 2"),
+    "fpu_div": (37, "assumed: double precision's of the era"),
+    "fpu_transcendental": (100, "assumed: range 60-150"),
+    "fpu_control": (5, "assumed: range 1-10"),
+    "fpu_state": (100, "assumed: range 60-180"),
     "exception": (300, "assumed: as int"),
     "hypercall": (100, "assumed: saving and restoring registers, the dispatch, a look for pending events"),
 }

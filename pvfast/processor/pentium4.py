@@ -73,6 +73,13 @@ CYCLES: dict[str, tuple[int, str]] = {
     "cpuid": (262, "IL-NW 262-266"),
     "hlt": (200, "assumed"),
     "io": (300, "assumed: P6 class, more than 300"),
+    "fpu_move": (1, "assumed: Intel 248966, FXCH 1"),
+    "fpu_add": (1, "assumed: Intel 248966, FADD 1"),
+    "fpu_mul": (2, "assumed: Intel 248966, FMUL 2"),
+    "fpu_div": (43, "assumed: Intel 248966, FDIV in extended precision 43"),
+    "fpu_transcendental": (160, "assumed: Intel 248966, FSIN 160-180"),
+    "fpu_control": (6, "assumed"),
+    "fpu_state": (160, "assumed"),
     "exception": (1348, "assumed: as int"),
     "hypercall": (100, "assumed: entry code"),
 }

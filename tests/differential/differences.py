@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pvfast.isa import forms_x87
 from pvfast.isa.form import Form
 from pvfast.isa.maps import WORD_STACK
 
@@ -112,6 +113,10 @@ DIFFERENCES: tuple[Difference, ...] = (
         "o32 ENTER with a 16-bit stack", "Unicorn leaves the upper half of EBP alone",
         "pvfast: processors load EBP with all of ESP (a host asked through a 16-bit stack segment of its LDT)",
         "the upper halves of ESP and EBP are 0 there"),
+    Difference(
+        "x87", "Unicorn computes through 64 bits, and reports few exceptions",
+        "pvfast: it agrees with the host to the last bit, in results, flags and condition codes",
+        "compared with the host", tuple(dict.fromkeys(form.mnemonic for form in forms_x87.FORMS))),
 )
 """Each with its treatment in instructions.py or sixteen.py, or the mnemonics that are compared with the host alone."""
 

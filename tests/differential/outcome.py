@@ -12,6 +12,9 @@ from .builder import WINDOW
 if TYPE_CHECKING:
     from .cases import Case
 
+FXSAVE_POINTERS, FXSAVE_END = range(6, 24), 288
+
+
 @dataclass
 class Outcome:
     """State after a case. `vector`: of the fault that ended it, "halt", "hang", or None at its end.
@@ -51,8 +54,8 @@ def compare(case: Case, expected: Outcome, actual: Outcome, ignored_flags: int =
     mask = COMPARED_FLAGS & ~(case.ever_undefined if faulted else case.undefined) & ~ignored_flags
     if (expected.eflags ^ actual.eflags) & mask:
         found.append(f"eflags {expected.eflags & mask:#x} expected, not {actual.eflags & mask:#x}")
-    if expected.fxsave is not None and actual.fxsave is not None and expected.fxsave != actual.fxsave:
-        found.append(compare_fxsave(expected.fxsave, actual.fxsave))
+    if expected.fxsave is not None and actual.fxsave is not None:
+        found += compare_fxsave(expected.fxsave, actual.fxsave)
     pushed = actual.delivery
     window = expected.window[:pushed.start] + actual.window[pushed.start:pushed.stop] + expected.window[pushed.stop:]
     if window != actual.window:
@@ -62,6 +65,8 @@ def compare(case: Case, expected: Outcome, actual: Outcome, ignored_flags: int =
     return found
 
 
-def compare_fxsave(expected: bytes, actual: bytes) -> str:
-    at = next(i for i, (a, b) in enumerate(zip(expected, actual, strict=True)) if a != b)
-    return f"fxsave image at {at:#x}: {expected[at:at + 16].hex()} expected, not {actual[at:at + 16].hex()}"
+def compare_fxsave(expected: bytes, actual: bytes) -> list[str]:
+    """The x87's opcode and pointers do not count (x87.py says why), nor what is reserved."""
+    differing = [i for i in range(FXSAVE_END) if expected[i] != actual[i] and i not in FXSAVE_POINTERS]
+    return [f"fxsave image at {at:#x}: {expected[at:at + 16].hex()} expected, not {actual[at:at + 16].hex()}"
+            for at in differing[:1]]

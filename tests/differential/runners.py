@@ -35,6 +35,7 @@ BASE = 0x1400000
 WITH_ERROR_CODE = (8, 10, 11, 12, 13, 14, 17)
 """SDM 3:6.15."""
 IF = 0x200
+OSFXSR, OSXMMEXCPT = 0x200, 0x400
 PRESENT_WRITABLE, USER = 3, 4
 UC_REGISTERS = [getattr(uc_x86, f"UC_X86_REG_{name.upper()}") for name in (*REGISTERS, "eip", "eflags")]
 
@@ -129,6 +130,7 @@ class PvfastRunner:
         cpu = self.machine.cpu
         cpu.gdtr = (base + GDT, 0x27)
         cpu.idtr = (base + IDT, 0x7FF)
+        cpu.cr4 = OSFXSR | OSXMMEXCPT
         for name in SEGMENTS:
             number, attributes = (KERNEL_CODE, 0xC09B) if name == "cs" else (KERNEL_DATA, 0xC093)
             getattr(cpu, name).set(number, base + SEGMENT_BASE.get(name, 0) & 0xFFFFFFFF, 0xFFFFFFFF, attributes)
@@ -182,10 +184,10 @@ class PvfastRunner:
         if self.user:
             self.enter_ring3()
         (cpu.eax, cpu.ecx, cpu.edx, cpu.ebx, cpu.esp, cpu.ebp, cpu.esi, cpu.edi) = case.registers
-        cpu.eip, cpu.eflags = case.address, case.eflags | (IF if self.user else 0)
+        cpu.eip, cpu.eflags, cpu.fxsave = case.address, case.eflags | (IF if self.user else 0), case.fxsave
         stop = self.machine.run(until=(case.end + self.base) & 0xFFFFFFFF, max_instructions=10_000)
         registers = [cpu.eax, cpu.ecx, cpu.edx, cpu.ebx, cpu.esp, cpu.ebp, cpu.esi, cpu.edi]
-        outcome = Outcome(registers, stop.eip, cpu.eflags, self.read(WINDOW.start, len(WINDOW)), None)
+        outcome = Outcome(registers, stop.eip, cpu.eflags, self.read(WINDOW.start, len(WINDOW)), None, cpu.fxsave)
         if self.user:
             outcome.selectors = tuple(getattr(cpu, name).selector for name in SEGMENTS)
         if stop.reason is pvfast.StopReason.HALT:
