@@ -4,6 +4,7 @@ Enters: a Program, a Form and a Choice. Leaves: the program, longer. Next: cases
 """
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -384,10 +385,15 @@ def add_divide(program: Program, form: Form, choice: Choice) -> None:
     program.emit(form, encode(form, rm=rm), writes)
 
 
+def image_of_flags(rng: random.Random) -> int:
+    """Not TF, nothing of a V86 monitor's; seldom AC, with which ring 3 checks alignment."""
+    return rng.getrandbits(22) & (0x247ED5 if rng.random() < 0.1 else 0x207ED5)
+
+
 def add_popf(program: Program, form: Form) -> None:
-    """POPF of flags pushed before: not TF, not AC (ring 3 would check alignment), nothing of a V86 monitor's."""
+    """POPF of flags pushed before."""
     program.require_stack()
-    flags = program.rng.getrandbits(22) & 0x207ED5
+    flags = image_of_flags(program.rng)
     program.emit(PUSH_IMMEDIATE, encode(PUSH_IMMEDIATE, immediate=flags), stack=-4, stores=True)
     wide = form.raw == "popf"
     program.emit(form, encode(form), stack=4 if wide else 2, undefined=0)

@@ -37,6 +37,8 @@ WITH_ERROR_CODE = (8, 10, 11, 12, 13, 14, 17)
 IF = 0x200
 OSFXSR, OSXMMEXCPT = 0x200, 0x400
 PRESENT_WRITABLE, USER = 3, 4
+PAGING, ALIGNMENT_MASK = 0x80000011, 0x40000
+"""CR0: PG, ET, PE; AM, which Linux sets."""
 UC_REGISTERS = [getattr(uc_x86, f"UC_X86_REG_{name.upper()}") for name in (*REGISTERS, "eip", "eflags")]
 
 
@@ -158,7 +160,7 @@ class PvfastRunner:
         directory = [TABLES + 0x1000 + 0x1000 * n | PRESENT_WRITABLE | USER for n in range(TABLES >> 22)]
         self.machine.write(TABLES, struct.pack(f"<{len(directory)}I", *directory))
         self.machine.cpu.cr3 = TABLES
-        self.machine.cpu.cr0 = 0x80000011
+        self.machine.cpu.cr0 = PAGING | (ALIGNMENT_MASK if self.user else 0)
 
     def write(self, address: int, data: bytes) -> None:
         if self.paged:

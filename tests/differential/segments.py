@@ -14,7 +14,7 @@ from pvfast.isa.form import Form
 from .builder import SEGMENT_BASE, Program, row
 from .differences import IN_RING_3
 from .encoder import ESP, Memory, encode
-from .instructions import Choice, operand
+from .instructions import Choice, image_of_flags, operand
 from .outcome import SEGMENTS
 from .tables import CODE, DATA_LIKE, LDT, SELECTORS, STACKS, selector
 
@@ -197,7 +197,7 @@ def add_iret(program: Program, form: Form, _choice: Choice) -> None:
     if any(used.raw.startswith(("popf", "iret")) for used in program.forms):
         program.emit(PUSH, encode(PUSH, immediate=2), stack=-4, stores=True)
         program.emit(POPF, encode(POPF), stack=4, undefined=0)
-    return_to(program, form, encode(form) + gap(program), [program.rng.getrandbits(22) & 0x207ED5], 0)
+    return_to(program, form, encode(form) + gap(program), [image_of_flags(program.rng)], 0)
 
 
 def return_to(program: Program, form: Form, code: bytes, above: list[int], immediate: int) -> None:

@@ -16,7 +16,7 @@ pytest.importorskip("unicorn")      # the runners module holds both emulators
 
 from .builder import WINDOW
 from .cases import sequence
-from .runners import CODE, IDT, KERNEL_CODE, TABLES, PvfastRunner, pool
+from .runners import CODE, IDT, IF, KERNEL_CODE, TABLES, PvfastRunner, pool
 
 SEED = 5
 TF = 0x100
@@ -150,6 +150,58 @@ def test_debugged_runs_equal_single_steps(paged: bool, segmented: bool) -> None:
         assert whole.read(COUNTER, 4) == stepped.read(COUNTER, 4)
         traps += int.from_bytes(whole.read(COUNTER, 4), "little")
     assert traps > 500
+
+
+class Interrupter:
+    """A device that interrupts at cycles of its own choice, now and then twice at once."""
+
+    VECTOR = 0x31
+
+    def __init__(self, number: int) -> None:
+        self.rng = random.Random(f"interrupts/{number}")
+        self.due = self.rng.randrange(1, 40)
+
+    def next_event(self) -> int:
+        return self.due
+
+    def fire(self, machine: pvfast.Machine) -> None:
+        machine.inject_interrupt(self.VECTOR + self.rng.randrange(2))
+        self.due += self.rng.choice((0, 1, 2, 3, 7, 20, 90))
+
+
+def interrupt(runner: PvfastRunner, number: int) -> None:
+    """Load a program that is interrupted, and goes to ring 0 and back by INT3 itself; handlers count and return."""
+    runner.write(HANDLER, b"\xff\x05" + COUNTER.to_bytes(4, "little") + b"\xcf")
+    runner.write(COUNTER, bytes(4))
+    for vector, access in ((3, 0xEE00), (Interrupter.VECTOR, 0x8E00), (Interrupter.VECTOR + 1, 0x8F00)):
+        runner.machine.write(runner.base + IDT + 8 * vector,
+                             struct.pack("<HHHH", HANDLER & 0xFFFF, KERNEL_CODE, access, HANDLER >> 16))
+    if runner.user:
+        runner.enter_ring3()
+    load(runner, number)
+    runner.write(CODE + 0x3E, b"\xcc\x90")      # behind what the program begins with, before its instructions
+    runner.machine.cpu.eflags |= IF
+    runner.machine.attach(Interrupter(number))
+
+
+@pytest.mark.parametrize(("paged", "segmented", "user"), [
+    (False, False, False), (True, True, False), (True, False, True), (True, True, True)])
+def test_interrupted_runs_equal_single_steps(paged: bool, segmented: bool, user: bool) -> None:
+    """External interrupts at any instruction boundary, in ring 0 and from ring 3 to ring 0 and back."""
+    content = pool(SEED)
+    delivered = 0
+    for number in range(40):
+        whole, stepped = (PvfastRunner(content, paged=paged, segmented=segmented, user=user) for _ in range(2))
+        interrupt(whole, number)
+        interrupt(stepped, number)
+        whole.machine.run(max_instructions=1500)
+        for _ in range(1500):
+            if stepped.machine.run(max_instructions=1).reason is not pvfast.StopReason.BUDGET:
+                break
+        assert state(whole) == state(stepped), f"program {number}"
+        assert whole.read(COUNTER, 4) == stepped.read(COUNTER, 4)
+        delivered += int.from_bytes(whole.read(COUNTER, 4), "little")
+    assert delivered > 500
 
 
 def units(runner: PvfastRunner) -> int:
