@@ -337,10 +337,13 @@ cdef void raw_lidt16_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
 
 
 cdef void store_table_register(CPU* cpu, Uop* op, char* mem, u32 limit, u32 base) noexcept nogil:
-    """All six bytes or none."""
-    cdef u32 linear
+    """All six bytes or none: a word and a doubleword, each to be aligned (SDM 3:3.5.1)."""
+    cdef u32 linear, behind
+    cdef u32 offset = effective_address(cpu, op)
+    cdef Segment* s = &cpu.seg[op.segment]
     cdef bint user = cpu.cpl == 3
-    if not (segment_check(cpu, &cpu.seg[op.segment], op.segment, effective_address(cpu, op), 6, True, &linear)
+    if not (segment_check(cpu, s, op.segment, offset, 2, True, &linear)
+            and segment_check(cpu, s, op.segment, offset + 2, 4, True, &behind)
             and linear_probe_write(cpu, linear, 6, user) and linear_write(cpu, linear, 2, user, limit & 0xFFFF)
             and linear_write(cpu, linear + 2, 4, user, base)):
         raise_fault(cpu, op)

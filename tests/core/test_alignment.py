@@ -26,7 +26,7 @@ UNALIGNED = [
     ("mov 0x40004, %eax", False), ("mov 0x40001, %al", False), ("movl $1, 0x40001", True),
     ("add %eax, 0x40003", True), ("push 0x40002", True), ("pop 0x40002", True), ("xchg %eax, 0x40001", True),
     ("lea 0x40001, %eax", False), ("movsl", True), ("movsb", False), ("lodsw", True), ("btl %ecx, 0x40002", True),
-    ("les 0x40002, %eax", True), ("lds 0x40004, %eax", False), ("sgdt 0x40002", True), ("sidt 0x40004", False)]
+    ("les 0x40002, %eax", True), ("lds 0x40004, %eax", False), ("sgdt 0x40004", True), ("sidt 0x40002", False)]
 
 
 class TestAccesses:
