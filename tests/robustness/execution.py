@@ -172,16 +172,19 @@ class Run:
                       .to_bytes(8, "little") * 256)
         machine.write(HANDLER, b"\xf4")
         machine.write(GDT + CODE_SELECTOR, descriptor(0, 0xFFFFF, 0x9B, 0xC))
-        pieces = []
         for name, code in (("tr", "0f00d8"), ("ldtr", "0f00d0")):
             if name in segments:
                 selector, base, limit, attributes = segments[name]
                 machine.write(GDT + (selector & 0xFF8), descriptor(base, limit, attributes & 0xFF, 0))
-                pieces.append(b"\xb8" + selector.to_bytes(4, "little") + bytes.fromhex(code))
-        for code in pieces + self.scenario.prologue:
-            machine.write(CODE, code + b"\xf4")
-            cpu.eip, cpu.esp = CODE, SCRATCH + SCRATCH_BYTES
-            machine.run(max_instructions=10)
+                self.execute(b"\xb8" + selector.to_bytes(4, "little") + bytes.fromhex(code))
+        for code in self.scenario.prologue:
+            self.execute(code)
+
+    def execute(self, code: bytes) -> None:
+        """Run it up to a HLT, behind it or in the handler of its fault."""
+        self.machine.write(CODE, code + b"\xf4")
+        self.machine.cpu.eip, self.machine.cpu.esp = CODE, SCRATCH + SCRATCH_BYTES
+        self.machine.run(max_instructions=10)
 
     def load(self) -> None:
         """The registers. What the core refuses to be set is left as it is."""

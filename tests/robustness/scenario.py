@@ -88,9 +88,9 @@ class Maker:
         self.made = Scenario(ram=pages * PAGE, devices=rng.getrandbits(32))
         self.pages = rng.sample(range(pages), pages)
         self.gdt, self.idt, self.tss, self.task, self.ldt, self.directory = (self.place() for _ in range(6))
-        self.codes = [self.place() + rng.choice((0, 0, 1, 0x7F0, 0xFF8, rng.randrange(PAGE))) for _ in range(4)]
+        self.codes = [self.place() + rng.choice((0, 0, 1, 0x7F0, 0xFF8, rng.randrange(PAGE))) for _ in range(5)]
+        self.start = self.codes.pop()
         self.stack = self.place() + rng.choice((0x800, 0x804, 0xFFE, 8))
-        self.start = rng.choice(self.codes)
         self.paging = rng.random() < 0.5
         self.pae = rng.random() < 0.3
         self.real = rng.random() < 0.15
@@ -125,7 +125,7 @@ class Maker:
     def make(self) -> Scenario:
         rng, made = self.rng, self.made
         self.fill()
-        for address in self.codes:
+        for address in (*self.codes, self.start):
             self.write(address, bytecode.code(rng, rng.choice((4, 32, 200)), self.values))
         self.write(self.stack - 64 if self.stack >= 64 else 0, self.words(64))
         if self.chance(0.9):
@@ -190,8 +190,9 @@ class Maker:
             return gate(rng.choice(self.selectors), rng.choice(self.codes),
                         rng.choice((0x84, 0x85, 0x8C, 0x8C, 0x86, 0x8F)) | level, rng.choice((0, 1, 3, 31)))
         if kind < 0.4:      # LDT, 16- and 32-bit TSS, available and busy
-            return descriptor(rng.choice((self.tss, self.task, self.task, self.ldt)), rng.choice((0x2B, 0x67, 0x67, 0x1FFF)),
-                              rng.choice((0x82, 0x81, 0x83, 0x89, 0x89, 0x8B)) | level, 0)
+            access = rng.choice((0x82, 0x81, 0x83, 0x89, 0x89, 0x8B)) | level
+            return descriptor(rng.choice((self.tss, self.task, self.task, self.ldt)),
+                              rng.choice((0x2B, 0x67, 0x67, 0x1FFF)), access, 0)
         access = rng.choice((0x9A, 0x9A, 0x92, 0x92, 0x96, 0x9E, 0x98, 0x90)) | level | rng.randrange(2)
         if self.chance(0.04):
             access &= ~0x80
