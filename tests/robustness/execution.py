@@ -24,7 +24,13 @@ CODE_SELECTOR = 0xFF8       # behind the selectors of scenarios
 RESERVED_FLAGS = ~0x3F7FD7 & 0xFFFFFFFF
 STEPS = 400                 # runs of up to so many units are also made one by one
 REGISTERS = tuple(name for name in dir(pvfast.Machine(ram=4096).cpu)
-                  if not name.startswith("_") and name not in (*SEGMENTS, "registers"))
+                  if not name.startswith("_") and name not in (*SEGMENTS, "registers", "fpu", "mm", "xmm"))
+"""With `fxsave`, all of them."""
+NUMBERS = tuple(bytes.fromhex(text) for text in (
+    "00000000000000000000", "0000000000000080ff3f", "00000000000000800080", "000000000000008000ff",
+    "0000000000000080ff7f", "00000000000000c0ffff", "01000000000000a0ff7f", "01000000000000000000",
+    "ffffffffffffffffff7f", "0000000000000000ff3f", "ffffffffffffffff1e40"))
+"""Extended reals: zeros, one, least and greatest, infinities, NaNs, denormal, unnormal, not of any class."""
 
 
 class Violation(AssertionError):
@@ -200,6 +206,13 @@ class Run:
             if name in scenario.segments:
                 with contextlib.suppress(PvfastError):
                     getattr(cpu, name).set(*scenario.segments[name])
+        rng = random.Random(scenario.devices)
+        for number in range(8):
+            cpu.xmm[number] = rng.getrandbits(128)
+            cpu.fpu[number] = rng.choice((*NUMBERS, rng.randbytes(10)))
+        cpu.fpu.tags, cpu.fpu.status = rng.choice((0xFFFF, rng.getrandbits(16))), rng.getrandbits(16)
+        cpu.fpu.control = rng.choice((0x37F, 0x37F, rng.getrandbits(16)))
+        cpu.mxcsr = rng.choice((0x1F80, 0x1F80, rng.getrandbits(16)))
         for name, value in (*registers.items(), *scenario.tables.items()):
             with contextlib.suppress(PvfastError):
                 setattr(cpu, name, tuple(value) if isinstance(value, list) else value)
