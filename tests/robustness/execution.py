@@ -25,7 +25,7 @@ RESERVED_FLAGS = ~0x3F7FD7 & 0xFFFFFFFF
 STEPS = 400                 # runs of up to so many units are also made one by one
 REGISTERS = tuple(name for name in dir(pvfast.Machine(ram=4096).cpu)
                   if not name.startswith("_") and name not in (*SEGMENTS, "registers", "fpu", "mm", "xmm"))
-"""With `fxsave`, all of them."""
+"""What can be read of a processor; `fxsave` stands for the registers of x87, MMX and SSE."""
 NUMBERS = tuple(bytes.fromhex(text) for text in (
     "00000000000000000000", "0000000000000080ff3f", "00000000000000800080", "000000000000008000ff",
     "0000000000000080ff7f", "00000000000000c0ffff", "01000000000000a0ff7f", "01000000000000000000",
