@@ -182,7 +182,7 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
     cdef bint address16 = size16
     cdef bint lock = False
     cdef u32 rep = 0
-    cdef bint toggled = False   # a 66 prefix
+    cdef u32 prefix = 0         # of PREFIXES in isa/form.py; F3 and F2 go before 66 (SDM 2:2.1.2)
     cdef u32 override = 255
     cdef u32 segment = DS
     cdef u32 opcode, modrm, number, entry, variant, two_byte, encoded
@@ -206,15 +206,17 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
             break
         if opcode == 0x66:
             size16 = bool(mode & MODE_CODE32)
-            toggled = True
+            prefix = prefix if prefix else 1
         elif opcode == 0x67:
             address16 = bool(mode & MODE_CODE32)
         elif opcode == 0xF0:
             lock = True
         elif opcode == 0xF3:
             rep = REP_Z
+            prefix = 2
         elif opcode == 0xF2:
             rep = REP_NZ
+            prefix = 3
         elif opcode == 0x26 or opcode == 0x2E or opcode == 0x36 or opcode == 0x3E:
             override = (opcode >> 3) & 3
         elif opcode == 0x64 or opcode == 0x65:
@@ -228,8 +230,7 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
         opcode = fetch.bytes[at]
         at += 1
         two_byte = 1
-    # F3 and F2 go before 66 (SDM 2:2.1.2); the order is that of PREFIXES in isa/form.py.
-    entry = opcode_map[size16][2 if rep == REP_Z else 3 if rep == REP_NZ else toggled][two_byte][opcode]
+    entry = opcode_map[size16][prefix][two_byte][opcode]
     modrm = 0
     if entry & GROUP or forms[entry].attributes & A_MODRM:
         if at >= fetch.available:
