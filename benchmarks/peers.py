@@ -10,7 +10,7 @@ from .latencies import LATENCIES, Machine
 
 WORKLOADS = (
     "indirect_store", "inline_store", "indirect_cli", "inline_cli", "crc", "sieve", "fib", "copy",
-    "rep_movsd", "rep_stosd", "rep_movsb", "patch_itself",
+    "rep_movsd", "rep_stosd", "rep_movsb", "x87", "sse_float", "sse_integer", "patch_itself",
 )
 PAIRS = 5
 REPEATS = {"pvfast": 20_000, "unicorn": 2_000}

@@ -95,6 +95,26 @@ PROGRAMS = {
         movl %ecx, %edx
         1: movl $SOURCE, %esi; movl $TARGET, %edi; movl $64, %ecx; rep; movsb; decl %edx; jnz 1b
         movl TARGET + 60, %eax; ret"""),
+    "x87": Program("x87: scale and sum 1024 integers", """
+        movl $0x3e800000, TABLE                         /* 0.25 */
+        1: xorl %esi, %esi; fninit; fldz
+        2: fildl SOURCE(%esi); fmuls TABLE; fstl TARGET(,%esi,2); faddp; addl $4, %esi; cmpl $4096, %esi; jne 2b
+        fstps TABLE + 4; decl %ecx; jnz 1b
+        movl TABLE + 4, %eax; ret"""),
+    "sse_float": Program("SSE: the same, four at a time", """
+        movl $0x3e800000, %eax
+        movl %eax, TABLE; movl %eax, TABLE + 4; movl %eax, TABLE + 8; movl %eax, TABLE + 12
+        1: xorl %esi, %esi; xorps %xmm2, %xmm2
+        2: movaps SOURCE(%esi), %xmm0; cvtdq2ps %xmm0, %xmm0; mulps TABLE, %xmm0; addps %xmm0, %xmm2
+        movaps %xmm0, TARGET(%esi); addl $16, %esi; cmpl $4096, %esi; jne 2b
+        decl %ecx; jnz 1b
+        movss %xmm2, TABLE + 16; movl TABLE + 16, %eax; ret"""),
+    "sse_integer": Program("SSE2: add, exclusive or, shuffle of 4 KiB", """
+        1: xorl %esi, %esi; pxor %xmm1, %xmm1; pxor %xmm2, %xmm2
+        2: movdqa SOURCE(%esi), %xmm0; paddd %xmm0, %xmm1; pxor %xmm1, %xmm2; pshufd $0x39, %xmm2, %xmm2
+        movdqa %xmm2, TARGET(%esi); addl $16, %esi; cmpl $4096, %esi; jne 2b
+        decl %ecx; jnz 1b
+        movd %xmm2, %eax; ret"""),
     "patch_itself": Program("store into code, run it", """
         1: movl %ecx, site + 1; jmp site
         .balign 64

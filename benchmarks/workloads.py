@@ -10,10 +10,11 @@ except ImportError:
 
 WORKLOADS = (
     "crc", "sieve", "fib", "copy", "rep_movsd", "rep_stosd", "rep_movsb",
-    "indirect_store", "inline_store", "gs_store", "patch_itself",
+    "x87", "sse_float", "sse_integer", "indirect_store", "inline_store", "gs_store", "patch_itself",
 )
 MODES = ("flat", "paged", "segment_base")
-COUNTS = {"crc": 100, "sieve": 20, "fib": 100, "copy": 100, "rep_movsd": 100, "rep_stosd": 100, "rep_movsb": 100_000}
+COUNTS = {"crc": 100, "sieve": 20, "fib": 100, "copy": 100, "rep_movsd": 100, "rep_stosd": 100, "rep_movsb": 100_000,
+          "x87": 100, "sse_float": 100, "sse_integer": 100}
 SHORT = 1_000_000                       # the count of the others, which are a few instructions each
 
 
