@@ -5,8 +5,8 @@
 Enters: guest bytes and machine state. Leaves: `Engine`, which pvfast.machine.Machine builds on.
 Reading order: types.pxd, flags.pxd, sem_alu.pxd, access.pxd, memory.pxi, sem_stack.pxi, sem_branch.pxi, blocks.pxi,
 decoder.pxi, block_decoder.pxi, run.pxi, then segments.pxi, mode_8086.pxi, tasks.pxi, transfers.pxi, debug.pxi,
-interrupts.pxi, system.pxi, hypervisor.pxi, and last registers.pxi and machine.pxi (the Python face). introspect.pxi is
-for tests, engine.pxd for extension modules outside the core.
+interrupts.pxi, system.pxi, hypervisor.pxi, x87.pxi (and x87_*.pxi), sem_vector.pxd, vector.pxi, and last registers.pxi
+and machine.pxi (the Python face). introspect.pxi is for tests, engine.pxd for extension modules outside the core.
 """
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memmove, memset
