@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pvfast.isa.form import Form
 
 from .builder import INITIAL_FXSAVE, MOV_MEMORY, SHAPES, WINDOW, Program, row
-from .differences import FAULTING, IN_RING_3
+from .differences import FAULTING, needs_host
 from .encoder import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, Memory, encode
 from .families import add
 from .instructions import COMPARED, JUMP_SHORT, Choice
 
 IN_SEQUENCES = tuple(form for form in COMPARED if form.raw not in FAULTING | {"hlt"})
-SEQUENCED = tuple(form for form in IN_SEQUENCES if form.raw not in IN_RING_3)
-RING_3_SEQUENCES = 4
-"""Every fourth sequence may use what only ring 3 compares."""
+SEQUENCED = tuple(form for form in IN_SEQUENCES if not needs_host(form))
+HOST_SEQUENCES = 4
+"""Every fourth sequence may use what only the host decides."""
 JUMPS = [form for form in COMPARED if form.raw.startswith("jcc_")]
 ARITHMETIC = [form for form in SEQUENCED if form.sem and form.writes]
 PUSH, POP, RET = row("50+r", "PUSH r32"), row("58+r", "POP r32"), row("o32 C3", "RET")
@@ -136,7 +136,7 @@ def single(seed: int, number: int, address: int, form: Form, choice: Choice, dea
 def sequence(seed: int, number: int, address: int) -> Case:
     """3 to 12 instructions."""
     rng = random.Random(f"{seed}/{number}")
-    forms = SEQUENCED if number // 2 % RING_3_SEQUENCES else IN_SEQUENCES
+    forms = SEQUENCED if number // 2 % HOST_SEQUENCES else IN_SEQUENCES
     program = Program(rng, address)
     for _ in range(rng.randrange(3, 13)):
         kind = rng.random()

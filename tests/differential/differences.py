@@ -57,9 +57,9 @@ def depends_on_ring(case: Case) -> bool:
     return any(form.privileged or form.raw in RING_DEPENDENT | IN_RING_3 for form in case.forms)
 
 
-def unicorn_differs(case: Case) -> bool:
-    """Whether only the host can tell what is right: Unicorn is wrong (DIFFERENCES), or lacks what the case needs."""
-    return any(form.mnemonic in UNICORN_WRONG or form.raw in IN_RING_3 for form in case.forms)
+def needs_host(form: Form) -> bool:
+    """Whether only the host can tell what is right: Unicorn is wrong (DIFFERENCES), or lacks what the cases need."""
+    return form.mnemonic in UNICORN_WRONG or form.raw in IN_RING_3
 
 
 def is_word_handler(name: str) -> bool:

@@ -2,8 +2,9 @@
 
 Enters: a Case. Leaves: `Outcome`. Next: host/host.py, then fuzz.py.
 
-pvfast runs every case in six worlds. In ring 0: flat, paged (with the pages of the windows in another order), segmented
-(all segments have a base, so the same program lies elsewhere) and both. In ring 3, with the host's segments, IF set and
+pvfast runs every case in seven worlds. In ring 0: flat, paged (with the pages of the windows in another order),
+segmented (all segments have a base, so the same program lies elsewhere), both, and checked (a data breakpoint that is
+never met makes every access take the general way). In ring 3, with the host's segments, IF set and
 faults that go to another stack: paged, and segmented too. Unicorn runs a case flat in ring 0, at fresh addresses,
 because it does not notice code that the host rewrites.
 """
@@ -30,6 +31,8 @@ CODE, SLOT, SLOTS = 0x400000, 0x200, 0x4000
 """Case n lies in slot n modulo SLOTS."""
 SPACE = 0x1000000
 TABLES = 0x3000000
+UNUSED, WATCHED = 0x3F00000, 0xD0402
+"""A linear address, and DR7 with a data breakpoint there: every access takes the checked way (SDM 3:17.2.4)."""
 BASE = 0x1400000
 """Of all segments in the segmented worlds; RAM reaches behind it."""
 WITH_ERROR_CODE = (8, 10, 11, 12, 13, 14, 17)
@@ -106,11 +109,12 @@ class UnicornRunner:
 class PvfastRunner:
     """One world of pvfast, whose programs see the same addresses as Unicorn's."""
 
-    def __init__(self, content: bytes, *, paged: bool = False, segmented: bool = False, user: bool = False) -> None:
+    def __init__(self, content: bytes, *, paged: bool = False, segmented: bool = False, user: bool = False,
+                 checked: bool = False) -> None:
         self.content = content
-        self.paged, self.segmented, self.user = paged, segmented, user
-        self.name = "+".join(name for name, chosen in (("user", user), ("segmented", segmented), ("paged", paged))
-                             if chosen) or "flat"
+        self.paged, self.segmented, self.user, self.checked = paged, segmented, user, checked
+        names = (("user", user), ("segmented", segmented), ("paged", paged), ("checked", checked))
+        self.name = "+".join(name for name, chosen in names if chosen) or "flat"
         self.base = BASE if segmented else 0
         self.start()
 
@@ -137,16 +141,18 @@ class PvfastRunner:
             number, attributes = (KERNEL_CODE, 0xC09B) if name == "cs" else (KERNEL_DATA, 0xC093)
             getattr(cpu, name).set(number, base + SEGMENT_BASE.get(name, 0) & 0xFFFFFFFF, 0xFFFFFFFF, attributes)
         if self.user:
-            self.load_system_registers()
+            self.execute(b"\x0f\x00\xd0\x0f\x00\xd9", LDT_SELECTOR, TSS_SELECTOR)       # LLDT AX; LTR CX
+        if self.checked:
+            self.execute(b"\x0f\x23\xc0\x0f\x23\xf9", UNUSED, WATCHED)                # MOV DR0, EAX; MOV DR7, ECX
         if self.paged:
             self.make_tables()
 
-    def load_system_registers(self) -> None:
-        """LLDT AX; LTR CX; HLT."""
+    def execute(self, code: bytes, eax: int, ecx: int) -> None:
+        """Two instructions in ring 0."""
         cpu = self.machine.cpu
-        self.machine.write(self.base + CODE, b"\x0f\x00\xd0\x0f\x00\xd9\xf4")
-        cpu.eax, cpu.ecx, cpu.eip = LDT_SELECTOR, TSS_SELECTOR, CODE
-        self.machine.run(max_instructions=3)
+        self.machine.write(self.base + CODE, code)
+        cpu.eax, cpu.ecx, cpu.eip = eax, ecx, CODE
+        self.machine.run(max_instructions=2)
 
     def make_tables(self) -> None:
         """Linear to physical one to one, but the window's pages reversed; ring 3 sees only them and what is above."""

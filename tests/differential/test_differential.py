@@ -13,7 +13,7 @@ pytest.importorskip("unicorn")
 from pvfast.isa.forms import FORMS
 
 from .cases import Case
-from .differences import DIFFERENCES, IN_RING_3, NOT_COMPARED, reason_not_compared
+from .differences import DIFFERENCES, NOT_COMPARED, reason_not_compared
 from .encoder import Memory, encode
 from .fuzz import Fuzz, Session
 from .host import host
@@ -36,8 +36,7 @@ def test_no_difference(fuzz: Fuzz) -> None:
 
 
 def test_every_row_has_cases(fuzz: Fuzz) -> None:
-    missing = fuzz.missing_forms()
-    assert [form.syntax for form in missing if form.raw not in IN_RING_3 or not host.unavailable()] == []
+    assert fuzz.missing_forms() == []
 
 
 def test_most_cases_complete(fuzz: Fuzz) -> None:
@@ -55,7 +54,7 @@ def test_the_host_decided(fuzz: Fuzz) -> None:
     if reason := host.unavailable():
         pytest.skip(reason)
     assert fuzz.comparisons["host"] == CASES
-    assert min(fuzz.comparisons.values()) > 0.8 * CASES
+    assert min(fuzz.comparisons.values()) > CASES // 2
 
 
 def test_differences_are_few() -> None:
@@ -91,10 +90,10 @@ def test_a_difference_with_unicorn_is_found() -> None:
     wrong[-1] ^= 0x80
     session.run([dataclasses.replace(case, reference=bytes(wrong))])
     (found,) = session.fuzz.found
-    assert found.differences.keys() >= {"flat", "paged", "segmented", "segmented+paged"}
+    assert found.differences.keys() >= {"flat", "paged", "segmented", "segmented+paged", "checked"}
     assert "expected, not" in str(found)
     if not host.unavailable():
-        assert str(found).count("the host agrees with pvfast") == 4
+        assert str(found).count("the host agrees with pvfast") == 5
 
 
 def test_a_difference_with_the_host_is_found() -> None:
