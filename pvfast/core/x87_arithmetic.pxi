@@ -59,16 +59,15 @@ cdef inline void x87_arithmetic(CPU* cpu, Uop* op, char* mem, const u32 what, co
 cdef inline void x87_arithmetic_memory(CPU* cpu, Uop* op, char* mem, const u32 what, const u32 kind,
                                        const u32 variant) noexcept nogil:
     """ST(0) and a real or an integer in memory."""
-    cdef u64 buffer = 0
     cdef char* host
     cdef u32 offset, result
     cdef bint slow
-    cdef x87_real value
     cdef x87_real* target
+    cdef x87_real* value = <x87_real*>&cpu.fpu_operand
     if unready(cpu):
         refuse_x87(cpu, op)
         return
-    if rare(not get_operand(cpu, op, mem, size_of(kind), variant, &buffer, &host, &offset, &slow)):
+    if rare(not get_operand(cpu, op, mem, size_of(kind), variant, &cpu.fpu_operand, &host, &offset, &slow)):
         raise_fault(cpu, op)
         return
     remember_data(cpu, op, offset)
@@ -83,8 +82,8 @@ cdef inline void x87_arithmetic_memory(CPU* cpu, Uop* op, char* mem, const u32 w
     elif kind == M64:
         result = x87_arithmetic_m64(what, target, host, cpu.fpu_control, cpu.fpu_status)
     else:
-        x87_from_integer(&value, integer_of(kind, host))
-        result = maker_arithmetic(what, target, &value, cpu.fpu_control, cpu.fpu_status)
+        x87_from_integer(value, integer_of(kind, host))
+        result = maker_arithmetic(what, target, value, cpu.fpu_control, cpu.fpu_status)
     settle(cpu, op, result)
     go_on(cpu, op, mem, slow)
 
@@ -167,7 +166,7 @@ cdef inline void x87_push(CPU* cpu, Uop* op, char* mem, const u32 what) noexcept
     cdef u32 top = top_of(cpu)
     cdef u32 above = place_of(cpu, 7)
     cdef u32 result
-    cdef x87_real pushed
+    cdef x87_real* pushed = <x87_real*>&cpu.fpu_operand
     if unready(cpu):
         refuse_x87(cpu, op)
         return
@@ -180,16 +179,16 @@ cdef inline void x87_push(CPU* cpu, Uop* op, char* mem, const u32 what) noexcept
             push_indefinite(cpu)
         next_uop(cpu, op, mem)
         return
-    memset(&pushed, 0, sizeof(pushed))
-    result = maker_push(what, register_at(cpu, top), &pushed, cpu.fpu_control, cpu.fpu_status)
+    memset(pushed, 0, sizeof(x87_real))
+    result = maker_push(what, register_at(cpu, top), pushed, cpu.fpu_control, cpu.fpu_status)
     settle(cpu, op, result)
     if what != X87_EXTRACT:
         set_c2(cpu, result)
     if not carried_out(cpu, result) or (what != X87_EXTRACT and result & FSW_C2):
-        register_at(cpu, top)[0] = pushed
+        register_at(cpu, top)[0] = pushed[0]
     else:
         turn(cpu, 7)
-        set_place(cpu, above, &pushed)
+        set_place(cpu, above, pushed)
     next_uop(cpu, op, mem)
 
 
@@ -254,16 +253,15 @@ cdef inline void x87_compare(CPU* cpu, Uop* op, char* mem, const bint quiet, con
 
 cdef inline void x87_compare_memory(CPU* cpu, Uop* op, char* mem, const u32 kind, const u32 pop,
                                     const u32 variant) noexcept nogil:
-    cdef u64 buffer = 0
     cdef char* host
     cdef u32 offset, result
     cdef bint slow
-    cdef x87_real value
+    cdef x87_real* value = <x87_real*>&cpu.fpu_operand
     cdef u32 top = top_of(cpu)
     if unready(cpu):
         refuse_x87(cpu, op)
         return
-    if rare(not get_operand(cpu, op, mem, size_of(kind), variant, &buffer, &host, &offset, &slow)):
+    if rare(not get_operand(cpu, op, mem, size_of(kind), variant, &cpu.fpu_operand, &host, &offset, &slow)):
         raise_fault(cpu, op)
         return
     remember_data(cpu, op, offset)
@@ -274,8 +272,8 @@ cdef inline void x87_compare_memory(CPU* cpu, Uop* op, char* mem, const u32 kind
     elif kind == M64:
         result = x87_com_m64(register_at(cpu, top), host, cpu.fpu_control, cpu.fpu_status)
     else:
-        x87_from_integer(&value, integer_of(kind, host))
-        result = x87_com(register_at(cpu, top), &value, cpu.fpu_control, cpu.fpu_status)
+        x87_from_integer(value, integer_of(kind, host))
+        result = x87_com(register_at(cpu, top), value, cpu.fpu_control, cpu.fpu_status)
     compared(cpu, op, result, pop)
     go_on(cpu, op, mem, slow)
 
@@ -304,16 +302,16 @@ cdef inline void x87_compare_flags(CPU* cpu, Uop* op, char* mem, const bint quie
 cdef void raw_ftst(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """FTST (SDM 2): ST(0) with 0.0."""
     cdef u32 top = top_of(cpu)
-    cdef x87_real zero
+    cdef x87_real* zero = <x87_real*>&cpu.fpu_operand
     if unready(cpu):
         refuse_x87(cpu, op)
         return
     remember(cpu, op)
-    memset(&zero, 0, sizeof(zero))
+    memset(zero, 0, sizeof(x87_real))
     if is_empty(cpu, top):
         compared(cpu, op, FSW_IE | FSW_SF | FSW_UNORDERED, 0)
     else:
-        compared(cpu, op, x87_com(register_at(cpu, top), &zero, cpu.fpu_control, cpu.fpu_status), 0)
+        compared(cpu, op, x87_com(register_at(cpu, top), zero, cpu.fpu_control, cpu.fpu_status), 0)
     next_uop(cpu, op, mem)
 
 

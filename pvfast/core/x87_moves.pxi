@@ -65,7 +65,7 @@ cdef void from_bcd(x87_real* value, const u8* digits) noexcept nogil:
 
 
 cdef inline void x87_load(CPU* cpu, Uop* op, char* mem, const u32 kind, const u32 variant) noexcept nogil:
-    cdef u64 buffer[2]
+    cdef void* buffer = &cpu.fpu_operand
     cdef char* host
     cdef u32 offset, place
     cdef u32 result = 0
@@ -156,7 +156,7 @@ cdef inline bint put_operand(CPU* cpu, Uop* op, char* mem, const u32 size, const
 cdef inline void x87_store(CPU* cpu, Uop* op, char* mem, const u32 kind, const bint pop,
                            const u32 variant) noexcept nogil:
     """What an unmasked exception does not let happen is not stored, and pops nothing."""
-    cdef u64 buffer[2]
+    cdef void* buffer = &cpu.fpu_operand
     cdef u32 top = top_of(cpu)
     cdef u32 offset, result
     cdef bint done
