@@ -211,10 +211,10 @@ class Fuzz:
         lines = [
             "# Differential tests against Unicorn 2.1.4 and the host's processor", "",
             f"Made by `python -m tests.differential.fuzz --cases {self.cases} --seed {self.seed}`.",
-            "Every case runs in Unicorn (ring 0), on the host's processor (ring 3) and in seven worlds of pvfast: flat,",
-            "paged, segmented, both, with a data breakpoint; and in ring 3 paged and segmented+paged. Registers, EFLAGS",
-            "without undefined flags, x87, MMX and SSE state, memory, EIP and faults are compared; in ring 3 also",
-            "selectors, error codes and CR2.", "",
+            "Every case runs in Unicorn (ring 0), on the host's processor (ring 3) and in seven worlds of pvfast:",
+            "flat, paged, segmented, both, with a data breakpoint; and in ring 3 paged and segmented+paged. Registers,",
+            "EFLAGS without undefined flags, x87, MMX and SSE state, memory, EIP and faults are compared; in ring 3",
+            "also selectors, error codes and CR2.", "",
             "| what | figure |", "|---|---|", f"| cases | {self.cases} |",
             *(f"| {'states expected by' if name in ('Unicorn', 'host') else 'compared in world'} {name} | {count} |"
               for name, count in self.comparisons.items()),
