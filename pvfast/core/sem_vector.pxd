@@ -5,6 +5,8 @@
 # Functions on Vector: result, old destination, source; those of both widths get 8 (MMX) or 16 bytes as well.
 # A result is stored whole where that can be: a load of 16 bytes cannot be forwarded from smaller stores.
 
+from libc.string cimport memcpy
+
 from .types cimport *
 
 cdef extern from "host_sse.h" nogil:
@@ -118,14 +120,20 @@ cdef inline void packed_add_saturated(small_lane* r, const small_lane* a, const 
                                       const u32 n) noexcept nogil:
     cdef u32 i
     for i in range(n):
-        r[i] = saturate[small_lane](<i32>a[i] + b[i], 0)
+        if small_lane is u8 or small_lane is u16:
+            r[i] = <small_lane>(a[i] + (b[i] if b[i] < <small_lane>~a[i] else <small_lane>~a[i]))
+        else:
+            r[i] = saturate[small_lane](<i32>a[i] + b[i], 0)
 
 
 cdef inline void packed_sub_saturated(small_lane* r, const small_lane* a, const small_lane* b,
                                       const u32 n) noexcept nogil:
     cdef u32 i
     for i in range(n):
-        r[i] = saturate[small_lane](<i32>a[i] - b[i], 0)
+        if small_lane is u8 or small_lane is u16:
+            r[i] = <small_lane>((a[i] if a[i] > b[i] else b[i]) - b[i])
+        else:
+            r[i] = saturate[small_lane](<i32>a[i] - b[i], 0)
 
 
 cdef inline void packed_average(small_lane* r, const small_lane* a, const small_lane* b, const u32 n) noexcept nogil:
@@ -214,11 +222,11 @@ cdef inline void vector_multiply_even(Vector* r, const Vector* a, const Vector* 
 
 cdef inline void vector_multiply_add(Vector* r, const Vector* a, const Vector* b, const u32 size) noexcept nogil:
     """PMADDWD: products of signed words, added in pairs."""
-    cdef const i16* x = <const i16*>a
-    cdef const i16* y = <const i16*>b
+    cdef const i32* x = <const i32*>a
+    cdef const i32* y = <const i32*>b
     cdef u32 i
     for i in range(size // 4):
-        r.d[i] = <u32>(<i32>x[2 * i] * y[2 * i]) + <u32>(<i32>x[2 * i + 1] * y[2 * i + 1])
+        r.d[i] = <u32>(<i16>x[i] * <i16>y[i]) + <u32>((x[i] >> 16) * (y[i] >> 16))
 
 
 cdef inline u64 sum_of_differences(const u8* a, const u8* b) noexcept nogil:
@@ -323,46 +331,62 @@ cdef inline void vector_shift_right128(Vector* r, const Vector* a, const Vector*
 
 # --- Packing, unpacking, shuffling -----------------------------------------------------------------------------------
 
-cdef inline void pack(const i16* source, small_lane* r, const u32 n) noexcept nogil:
-    cdef u32 i
-    for i in range(n):
-        r[i] = saturate[small_lane](source[i], 0)
-
-
 cdef inline void vector_pack_i16_i8(Vector* r, const Vector* a, const Vector* b, const u32 size) noexcept nogil:
     """PACKSSWB."""
-    pack[i8](<const i16*>a, <i8*>r, size // 2)
-    pack[i8](<const i16*>b, <i8*>r + size // 2, size // 2)
+    cdef i16 words[16]
+    cdef u32 i
+    memcpy(words, a, size)
+    memcpy(words + size // 2, b, size)
+    for i in range(size):
+        (<i8*>r)[i] = saturate[i8](words[i], 0)
 
 
 cdef inline void vector_pack_i16_u8(Vector* r, const Vector* a, const Vector* b, const u32 size) noexcept nogil:
     """PACKUSWB."""
-    pack[u8](<const i16*>a, <u8*>r, size // 2)
-    pack[u8](<const i16*>b, <u8*>r + size // 2, size // 2)
+    cdef i16 words[16]
+    cdef u32 i
+    memcpy(words, a, size)
+    memcpy(words + size // 2, b, size)
+    for i in range(size):
+        r.b[i] = saturate[u8](words[i], 0)
 
 
 cdef inline void vector_pack_i32_i16(Vector* r, const Vector* a, const Vector* b, const u32 size) noexcept nogil:
     """PACKSSDW."""
-    cdef i16* words = <i16*>r
+    cdef i32 doublewords[8]
     cdef u32 i
-    for i in range(size // 4):
-        words[i] = saturate[i16](<i32>a.d[i], 0)
-    for i in range(size // 4):
-        words[size // 4 + i] = saturate[i16](<i32>b.d[i], 0)
+    memcpy(doublewords, a, size)
+    memcpy(doublewords + size // 4, b, size)
+    for i in range(size // 2):
+        (<i16*>r)[i] = saturate[i16](doublewords[i], 0)
 
 
-cdef inline void packed_unpack_low(lane* r, const lane* a, const lane* b, const u32 n) noexcept nogil:
+cdef inline void interleave8(u16* r, const u8* a, const u8* b, const u32 n) noexcept nogil:
     cdef u32 i
-    for i in range(n // 2):
-        r[2 * i] = a[i]
-        r[2 * i + 1] = b[i]
+    for i in range(n):
+        r[i] = <u16>(a[i] | <u32>b[i] << 8)
 
 
-cdef inline void packed_unpack_high(lane* r, const lane* a, const lane* b, const u32 n) noexcept nogil:
+cdef inline void interleave16(u32* r, const u16* a, const u16* b, const u32 n) noexcept nogil:
     cdef u32 i
-    for i in range(n // 2):
-        r[2 * i] = a[n // 2 + i]
-        r[2 * i + 1] = b[n // 2 + i]
+    for i in range(n):
+        r[i] = a[i] | <u32>b[i] << 16
+
+
+cdef inline void vector_unpack_low8(Vector* r, const Vector* a, const Vector* b, const u32 size) noexcept nogil:
+    interleave8(r.w, a.b, b.b, size // 2)
+
+
+cdef inline void vector_unpack_high8(Vector* r, const Vector* a, const Vector* b, const u32 size) noexcept nogil:
+    interleave8(r.w, a.b + size // 2, b.b + size // 2, size // 2)
+
+
+cdef inline void vector_unpack_low16(Vector* r, const Vector* a, const Vector* b, const u32 size) noexcept nogil:
+    interleave16(r.d, a.w, b.w, size // 4)
+
+
+cdef inline void vector_unpack_high16(Vector* r, const Vector* a, const Vector* b, const u32 size) noexcept nogil:
+    interleave16(r.d, a.w + size // 4, b.w + size // 4, size // 4)
 
 
 cdef inline u64 quadword(u32 low, u32 high) noexcept nogil:

@@ -57,6 +57,12 @@ cdef bint permit(CPU* cpu, u32 uses) noexcept nogil:
     return False
 
 
+cdef void refuse_vector(CPU* cpu, Uop* op, u32 uses) noexcept nogil:
+    """Raise what permit() notes."""
+    permit(cpu, uses)
+    raise_fault(cpu, op)
+
+
 cdef inline void enter_mmx(CPU* cpu) noexcept nogil:
     """Every MMX instruction but EMMS: TOP is 0 and all registers are valid (SDM 1:9.5.1)."""
     cpu.fpu_status &= ~<u32>FSW_TOP

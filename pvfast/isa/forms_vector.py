@@ -49,9 +49,10 @@ def _packed() -> list[Form]:
     for code, name, sem in (("63", "PACKSSWB", "pack_i16_i8"), ("67", "PACKUSWB", "pack_i16_u8"),
                             ("6B", "PACKSSDW", "pack_i32_i16"), ("6A", "PUNPCKHDQ", "unpack_high32")):
         rows += _both(code, name, f"vector:{sem}:size", cost="simd_shuffle")
-    rows += _both("68", "PUNPCKHBW", "packed:unpack_high:u8", cost="simd_shuffle")
-    rows += _both("69", "PUNPCKHWD", "packed:unpack_high:u16", cost="simd_shuffle")
-    for code, name, sem in (("60", "PUNPCKLBW", "packed:unpack_low:u8"), ("61", "PUNPCKLWD", "packed:unpack_low:u16"),
+    rows += _both("68", "PUNPCKHBW", "vector:unpack_high8:size", cost="simd_shuffle")
+    rows += _both("69", "PUNPCKHWD", "vector:unpack_high16:size", cost="simd_shuffle")
+    for code, name, sem in (("60", "PUNPCKLBW", "vector:unpack_low8:size"),
+                            ("61", "PUNPCKLWD", "vector:unpack_low16:size"),
                             ("62", "PUNPCKLDQ", "vector:unpack_low32:size")):
         rows += [form(f"NP 0F {code} /r", f"{name} mm, mm/m32", sem=sem, access="rw r", feature="MMX",
                       cost="simd_shuffle"),

@@ -52,9 +52,9 @@ def places(form: Form) -> list[Place]:
     return result
 
 
-def uses(form: Form) -> str:
-    """What has to be allowed, as a constant of core/vector.pxi."""
-    files = {place.file for place in places(form)}
+def uses(form: Form, *, in_memory: bool) -> str:
+    """What has to be allowed, as a constant of core/vector.pxi. A memory operand of CVTPI2PS is no MM register."""
+    files = {place.file for place in places(form) if not (in_memory and place.memory and place.file == "mm")}
     parts = [name for name, present in (("USES_MMX", "mm" in files), ("USES_SSE", "xmm" in files)) if present]
     return " | ".join(parts) or "0"
 
@@ -75,15 +75,14 @@ def compute(form: Form, target: Place, source: Place, value: str, *, merges: boo
 
 
 def commit(form: Form, target: Place) -> list[str]:
-    """Store the result in a register; MMX takes the x87 registers over (SDM 1:9.5.1)."""
-    enters = ["enter_mmx(cpu)"] if "USES_MMX" in uses(form) else []
+    """Store the result in a register."""
     if form.sem.startswith("float:") and "w" not in form.access[0]:
         return ["set_order(cpu, result.d[0])"]
     if target.file == "r32":
-        return [*enters, f"cpu.gpr[op.{target.field}].q = result.d[0]"]
+        return [f"cpu.gpr[op.{target.field}].q = result.d[0]"]
     if target.file == "mm":
-        return [*enters, f"set_mm(cpu, op.{target.field}, result.q[0])"]
-    return [*enters, f"cpu.xmm[op.{target.field}] = result"]
+        return [f"set_mm(cpu, op.{target.field}, result.q[0])"]
+    return [f"cpu.xmm[op.{target.field}] = result"]
 
 
 def finish_float(form: Form, old: str, value: str) -> list[str]:
@@ -109,7 +108,9 @@ def wrap(out: Output, form: Form, index: int, variant: str) -> str:
     target, source = (places(form) * 2)[:2]
     merges = "r" in form.access[0]
     is_float = form.sem.startswith("float:")
-    needed = uses(form)
+    needed = uses(form, in_memory=variant != "REGISTER")
+    # MMX takes the x87 registers over (SDM 1:9.5.1): when nothing but #XM can be raised any more.
+    enters = ["enter_mmx(cpu)"] if "USES_MMX" in needed else []
     body = ["cdef Vector result"]
     in_memory = None if variant == "REGISTER" else target if target.memory else source
     size = in_memory.memory // 8 if in_memory else 0
@@ -128,17 +129,19 @@ def wrap(out: Output, form: Form, index: int, variant: str) -> str:
     target_value = target.register if target.file in ("mm", "xmm") else value
     guard = f"blocked(cpu, {needed}{' | USES_MXCSR' if is_float else ''})"
     if variant == "REGISTER":
-        begin = f"permit(cpu, {needed})" + (" and begin_float(cpu)" if is_float else "")
-        body += [f"if rare({guard}) and not ({begin}):", "    raise_fault(cpu, op)", "    return", call,
-                 *finish_float(form, target_value, value), *commit(form, target)]
+        if is_float:
+            body += [f"if rare({guard}) and not (permit(cpu, {needed}) and begin_float(cpu)):",
+                     "    raise_fault(cpu, op)", "    return"]
+        elif needed != "0":
+            body += [f"if rare({guard}):", f"    refuse_vector(cpu, op, {needed})", "    return"]
+        body += [call, *enters, *finish_float(form, target_value, value), *commit(form, target)]
     elif variant == "GENERAL" and stores:
         body += [call, f"if not (permit(cpu, {needed}) and store_vector(cpu, op, {size}, {aligned}, &result)):",
-                 "    raise_fault(cpu, op)", "    return",
-                 *(["enter_mmx(cpu)"] if "USES_MMX" in needed else [])]
+                 "    raise_fault(cpu, op)", "    return", *enters]
     elif variant == "GENERAL":
         begin = f"permit(cpu, {needed}) and load_vector(cpu, op, {size}, {aligned}, &source)" + (
             " and begin_float(cpu)" if is_float else "")
-        body += [f"if not ({begin}):", "    raise_fault(cpu, op)", "    return", call,
+        body += [f"if not ({begin}):", "    raise_fault(cpu, op)", "    return", call, *enters,
                  *finish_float(form, target_value, value), *commit(form, target)]
     else:
         access = "write_at" if stores else "read_at"
@@ -150,9 +153,9 @@ def wrap(out: Output, form: Form, index: int, variant: str) -> str:
         body += ["cdef char* host", f"if rare({' or '.join(conditions)}):",
                  f"    h{index}_{form.mnemonic.lower()}_general(cpu, op, mem)", "    return", call]
         if stores:
-            body += [f"memcpy(host, &result, {size})", *(["enter_mmx(cpu)"] if "USES_MMX" in needed else [])]
+            body += [f"memcpy(host, &result, {size})", *enters]
         else:
-            body += commit(form, target)
+            body += [*enters, *commit(form, target)]
     body.append("finish(cpu, op, mem)" if variant == "GENERAL" else "next_uop(cpu, op, mem)")
     return out.handler(name, f"{form.opcode}  {form.syntax}", body)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from pvfast.isa.form import Form
 
-from . import instructions, near16, segments, x87
+from . import instructions, near16, segments, vectors, x87
 from .builder import Program
 from .instructions import Choice
 
@@ -34,6 +34,7 @@ FAMILIES = (
     Family(segments.has, segments.add),
     Family(near16.has, near16.add),
     Family(x87.has, x87.add),
+    Family(vectors.has, vectors.add),
     Family(lambda form: True, instructions.add),        # the last: general registers, memory, flags
 )
 

@@ -77,10 +77,10 @@ def make_targets() -> tuple[Target, ...]:
     """Every row with every shape, its flags wanted and not; then what the specialised handlers need."""
     targets: dict[Target, None] = dict.fromkeys(Target(form) for form in COMPARED)
     for form in COMPARED:
-        memory = any(o.startswith(("r/m", "m")) for o in form.operands)
+        memory = any(o.startswith(("r/m", "m")) for o in form.operands) or form.takes_memory
         shapes: tuple[str | None, ...] = ("register", *SHAPES) if memory else (None,)
         for shape in shapes:
-            for dead in (False, True):
+            for dead in (False, True) if form.writes or not form.feature else (False,):
                 targets[Target(form, Choice(shape, segment="default"), dead)] = None
                 if shape not in ("register", None):
                     targets[Target(form, Choice(shape, segment="gs"), dead)] = None
