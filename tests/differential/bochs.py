@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.robustness.execution import Run
-from tests.robustness.scenario import GENERAL, NE, NX_ENABLE, PG, SEGMENTS, VM, Maker, Scenario
+from tests.robustness.scenario import AM, GENERAL, NE, NX_ENABLE, PG, SEGMENTS, VM, Maker, Scenario
 
 SERVER = Path(__file__).with_name("bochs_server.py")
 SHIM = """
@@ -37,8 +37,9 @@ int __isoc23_sscanf(const char *s, const char *format, ...) {
 DIFFERENCES = (
     ("EFLAGS saved by #DF", "RF is set in Bochs, clear here; SDM 3:17.3.1.1 leaves it open"),
     ("page tables", "Bochs has translated the address of the next instruction too when it stops"),
-    ("descriptors", "here the accessed bit stays set when a later check of the same instruction faults"),
+    ("descriptors", "here the accessed bit stays set, its page dirty, when a later check of the instruction faults"),
     ("SGDT, SIDT", "Bochs stores the limit before the base faults; here they are stored together or not at all"),
+    ("CALL", "Bochs pushes before it checks the target's limit; SDM 2 has the check first"),
     ("POP of segment registers", "reads four bytes here, two in Bochs, with 32-bit operand size"),
     ("LAR", "the bits of the limit are undefined (SDM 2); zero here, the limit's in Bochs"),
     ("null selectors", "1-3 become 0 on a return to an outer level in Bochs"),
@@ -53,15 +54,17 @@ DIFFERENCES = (
 COMPARED = (*GENERAL, "eip", "eflags", "cr0", "cr2", "cr3", "cr4")
 ATTRIBUTES = 0xF0FF
 NULL = 0x10000
-DEVICE = "status 11"        # Bochs has no devices: an access to a port crashes it
+LOST = ("no memory", "halt", "status 11", "status 14")
+"""Bochs found no memory, waits, crashed (it has no devices: any access to a port does that), or did not come back."""
 DIED = "status 6"           # a triple fault, or a page table that leads to where no memory is
 TF, RF, VIP = 0x100, 0x10000, 0x100000
 ARITHMETIC = 0x8D5          # flags that Bochs keeps elsewhere
-PAGE_ACCESSED = 0x20
+PAGE_ACCESSED, PAGE_DIRTY = 0x20, 0x40
 LIMIT = 0xF0000             # in the second half of a descriptor
 TSS32 = 0x89
 VECTORS_END = 0x440         # in real mode, and some room for a frame
 NESTED = 4
+FAR_FRAME = 8               # bytes
 CR4_BITS = 0xBF             # VME PVI TSD DE PSE PAE PGE
 
 
@@ -105,6 +108,8 @@ class CaseMaker(Maker):
         for register in ("esp", "ebp", "esi", "edi"):
             scenario.registers[register] = inside(scenario.registers[register], wide)
         name = rng.choice((*INSTRUCTIONS, *OFTEN))
+        if name.startswith("pop "):     # four bytes or two have to be aligned
+            scenario.registers["cr0"] &= ~AM
         code = INSTRUCTIONS[name](self, wide)
         self.write((scenario.segments["cs"][1] + scenario.registers["eip"]) % scenario.ram,
                    code + (SETZ if name in ZF_SETTERS else b"") + NOPS)
@@ -168,7 +173,7 @@ def stack(code: str, kind: str) -> Encoder:
     """An instruction that returns: its frame is made of selectors and addresses."""
     def make(maker: CaseMaker, wide: bool) -> bytes:
         rng = maker.rng
-        prefix = b"\x66" if maker.chance(0.2) else b""
+        prefix = b"\x66" if maker.chance(0.2) and not (maker.v86 and kind == "iret") else b""
         size = 4 if wide != bool(prefix) else 2
         words = [rng.choice(maker.codes), rng.choice(maker.selectors)]
         if not wide:
@@ -286,7 +291,7 @@ def differences(bochs: Bochs, case: Case) -> list[str] | None:
         way.append(cpu.eip + len(case.code))
     expected = bochs.ask({"ram": before["memory"], "registers": registers, "segments": segments,
                           "tables": {"gdtr": cpu.gdtr, "idtr": cpu.idtr}, "way": way})
-    if expected["ended"] in ("no memory", "halt", DEVICE):
+    if expected["ended"] in LOST:
         return None
     for eip in way:
         if cpu.eip == eip:
@@ -333,12 +338,15 @@ def differing(case: Case, expected: dict[str, Any], run: Run) -> list[str]:
 
 
 def explained(case: Case, run: Run, at: int, ours: int, theirs: int) -> bool:
-    """Bytes of memory that the first five of DIFFERENCES are about."""
+    """Bytes of memory that the first six of DIFFERENCES are about."""
     scenario, cpu = case.scenario, run.machine.cpu
     tables = [base for base, _ in scenario.tables.values()] + [scenario.segments.get("ldtr", (0, 0))[1]]
+    top = scenario.segments["ss"][1] + scenario.registers["esp"] & 0xFFFFFFFF
     paging, faults = bool(cpu.cr0 & PG), run.before["faults"]
     return ((faults > 1 and theirs == ours | RF >> 16)
             or (paging and theirs == ours | PAGE_ACCESSED)
             or (ours == theirs | 1 and any((at - base) % 8 == 5 for base in tables))
+            or (paging and ours == theirs | PAGE_DIRTY)
             or (faults > 0 and case.instruction in ("sgdt", "sidt"))
+            or (faults > 0 and case.instruction.startswith("call ") and 0 < top - at <= FAR_FRAME)
             or (paging and ours == theirs | PAGE_ACCESSED and case.instruction.startswith("pop ")))
