@@ -88,6 +88,8 @@ cdef char* bulk_range(CPU* cpu, u32 segment, u32 offset, bint write, u32* bytes)
     cdef u32 end = s.write_end if write else s.read_end
     cdef u32 linear
     cdef u64 physical
+    cdef bint known
+    cdef TlbEntry* entry
     cdef Region* region
     cdef u8* marks
     cdef u64 line, last
@@ -99,15 +101,21 @@ cdef char* bulk_range(CPU* cpu, u32 segment, u32 offset, bint write, u32* bytes)
     if cpu.cr0 & CR0_PG:
         if bytes[0] > PAGE_SIZE - (linear & 0xFFF):
             bytes[0] = PAGE_SIZE - (linear & 0xFFF)
-        if not translate(cpu, linear, write, cpu.cpl == 3, &physical):
+        entry = &cpu.tlb[cpu.cpl == 3][(linear >> 12) & (TLB_ENTRIES - 1)]
+        known = (entry.write_tag if write else entry.read_tag) == linear & 0xFFFFF000u
+        if known:
+            physical = entry.addend + linear - <u64>cpu.ram
+        elif not translate(cpu, linear, write, cpu.cpl == 3, &physical):
             return NULL
     else:
         physical = linear
-    region = find_region(cpu, physical)
-    if region == NULL or region.kind == REGION_MMIO or (write and region.kind == REGION_ROM):
-        return NULL
-    if bytes[0] > region.end - physical:
-        bytes[0] = <u32>(region.end - physical)
+        known = linear < cpu.flat_end and bytes[0] <= cpu.flat_end - linear
+    if not known:       # of what the TLB holds, and of what is below flat_end, all may be used
+        region = find_region(cpu, physical)
+        if region == NULL or region.kind == REGION_MMIO or (write and region.kind == REGION_ROM):
+            return NULL
+        if bytes[0] > region.end - physical:
+            bytes[0] = <u32>(region.end - physical)
     if write:
         marks = <u8*>cpu.ram - LINE_MAP_BYTES
         line = physical >> LINE_SHIFT
