@@ -154,25 +154,30 @@ def sites(image: str, as_json: bool, as_csv: bool) -> None:
 
 @cli.command(epilog=_EXIT_CODES)
 @_IMAGE
-@click.option("--hypervisor", type=click.Choice(["native"]), default="native", show_default=True,
-              help="What the kernel boots on.")
+@click.option("--hypervisor", type=click.Choice(["native", "xen"]), default="native", show_default=True,
+              help="What the kernel boots on; xen: as a PV guest, x86-64 since Linux 4.20.")
+@click.option("--vcpus", type=click.IntRange(min=1),
+              help="Virtual CPUs that Xen gives: sites of spinlocks depend on whether there are several, and are "
+              "undecided unless given.")
 @click.option("--cpu", type=click.Choice(["generic", "k7", "k8", "p6"]),
               help="Whose NOPs fill the sites; generic in 32-bit kernels and p6 in 64-bit ones unless given. "
               "k8: also Intel from Core 2 to Sandy Bridge before Linux 5.13.")
 @click.option("--csv", "as_csv", is_flag=True, help="Columns site,type,op,len,section,before,after.")
 @click.option("-o", "--output", type=click.Path(), help="Write the kernel, patched, as an ELF file.")
 @click.pass_context
-def patch(ctx: click.Context, image: str, hypervisor: str, cpu: str | None, as_csv: bool,
+def patch(ctx: click.Context, image: str, hypervisor: str, vcpus: int | None, cpu: str | None, as_csv: bool,
           output: str | None) -> None:
     """Compute what its own boot makes of every patch site of a kernel IMAGE."""
     from pvfast.images import load_kernel
     from pvfast.paravirt.linux import PATCHED_ALREADY, boot_patch, patch_csv, show_code, write_patched
     from pvfast.report import tables
 
+    if vcpus is not None and hypervisor == "native":
+        raise click.UsageError("--vcpus is for --hypervisor xen")
     if output and _same_file(output, image):
         raise click.BadParameter("that is the input image, which stays as it is: name another file", param_hint="-o")
     kernel = load_kernel(image)
-    patched = boot_patch(kernel, cpu=cpu)
+    patched = boot_patch(kernel, cpu=cpu, hypervisor=hypervisor, vcpus=vcpus)
     if output is not None:
         write_patched(kernel, patched, output)
     if as_csv:

@@ -53,7 +53,8 @@ def test_version() -> None:
 
 @pytest.mark.parametrize("arguments", [
     ("walk",), ("run", "--colour"), ("run", "--operation", "popf"), ("run", "--hypervisor", "bochs"), ("sites",),
-    ("sites", "vmlinux", "--json", "--csv"), ("patch", "vmlinux", "--hypervisor", "xen"),
+    ("sites", "vmlinux", "--json", "--csv"), ("patch", "vmlinux", "--hypervisor", "vmi"),
+    ("patch", "vmlinux", "--vcpus", "1"), ("patch", "vmlinux", "--hypervisor", "xen", "--vcpus", "0"),
     ("run", "--image", "vmlinux", "--hypervisor", "xen"), ("run", "--processor", "i4004"),
 ])
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
@@ -197,6 +198,13 @@ def test_patch_with_undecided_sites(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "paravirt_BUG" in result.stdout
     assert result.stderr.startswith("pvfast: 1 of 1 sites are undecided, the first because ")
+
+
+def test_patch_as_a_guest_of_xen(image: Path) -> None:
+    result = call("patch", image, "--hypervisor", "xen", "--vcpus", "2")
+    assert result.exit_code == 1
+    assert "2 of 2 sites are undecided" in result.stderr
+    assert "x86-64 kernels from Linux 4.20 on only" in result.stderr
 
 
 def test_patch_of_a_patched_image_is_done(image: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Real kernels: the golden bytes of one that patched itself, and the shape of every other in the folder."""
 
 import csv
+import gzip
 import io
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,9 @@ from pvfast.images import KernelImage, load_kernel
 from pvfast.paravirt.linux import PATCHED_ALREADY, boot_patch, list_sites, patch_csv, summarize, write_patched
 
 GOLDEN = Path(__file__).parent.parent / "data" / "deb-6.1.0-50-686.native.csv"
+#: Of every site of amd64: the bytes after a boot as dom0 of Xen 4.17 with one virtual CPU; where with two they differ,
+#: those too.
+GOLDEN_XEN = Path(__file__).parent.parent / "data" / "deb-6.1.0-50-amd64.xen.csv.gz"
 #: Bytes that native operations of 6.1 amd64 become; every other site is a call or a NOP.
 INLINE_64 = {
     "irq.save_fl": "9c58", "irq.irq_disable": "fa", "irq.irq_enable": "fb", "cpu.wbinvd": "0f09",
@@ -34,6 +38,21 @@ def test_every_golden_site_matches(kernels: Path) -> None:
     for row, expected in zip(rows, golden, strict=True):
         assert row[:6] == expected[:6]
         assert expected[6] in ("", row[6])
+
+
+def test_every_site_of_a_xen_guest_matches(kernels: Path) -> None:
+    image = load_kernel(kernels / "vmlinuz-6.1.0-50-amd64")
+    golden = list(csv.DictReader(gzip.decompress(GOLDEN_XEN.read_bytes()).decode().splitlines()))
+    assert len(golden) == 3841
+    for vcpus in (1, 2, None):
+        sites = boot_patch(image, hypervisor="xen", vcpus=vcpus).sites
+        for site, row in zip(sites, golden, strict=True):
+            assert f"{site.record.address:x}" == row["site"]
+            if vcpus is None and site.operation and site.operation.startswith("lock."):
+                assert site.after is None and "several virtual CPUs" in site.reason
+            else:
+                assert site.after is not None
+                assert site.after.hex() == ((vcpus == 2 and row["several"]) or row["one"])
 
 
 @pytest.mark.parametrize("flavour", ["686", "686-pae"])

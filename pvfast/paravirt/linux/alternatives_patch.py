@@ -1,8 +1,8 @@
 """Patching since Linux 5.13: every site becomes a direct call, then alternatives replace bytes.
 
 Enters: an image and what is known of the processor. Leaves: the sites as ``apply_paravirt`` and ``apply_alternatives``
-make them on bare hardware: ``pv_ops`` as the image's data has it, no hypervisor's feature set. Next:
-``boot_patch.py``, which chooses the procedure.
+make them on bare hardware: ``pv_ops`` as the image's data has it, no hypervisor's feature set. ``xen_boot.py`` has
+what a Xen PV guest sets. Next: ``boot_patch.py``, which chooses the procedure.
 """
 
 from bisect import bisect_right
@@ -75,7 +75,7 @@ class AlternativesPatcher(SitePatcher):
 
     def _paravirt_nop(self, empty: set[int]) -> int | None:
         """The function that stands for nothing to do; None when several may be it."""
-        if len(empty) > 1:
+        if len(empty) > 1 or self.members:  # members that boot sets: any of them may be empty
             return self.symbols.addresses.get("_paravirt_nop")
         return next(iter(empty), None)
 

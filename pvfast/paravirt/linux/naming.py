@@ -19,7 +19,7 @@ from pvfast.paravirt.linux import operations_6_1
 UNKNOWN = "unknown"
 
 #: XEN_ELFNOTE_ENTRY: only a kernel that can be a Xen PV guest has it, so CONFIG_PARAVIRT_XXL is on.
-_XEN_PV_ENTRY = 1
+XEN_PV_ENTRY = 1
 #: native_clts, __native_read_cr3, __raw_callee_save___native_queued_spin_unlock; compilers add .constprop.0 and so on.
 _NATIVE = re.compile(r"(?:__raw_callee_save_)?(?:__)?native_(\w+?)(?:\.\w+)*")
 
@@ -55,7 +55,7 @@ def table_of(image: KernelImage) -> tuple[str, ...] | None:
         return None
     if image.bits == 32:
         return operations_6_1.I386
-    return operations_6_1.X86_64 if _XEN_PV_ENTRY in image.xen_notes else None
+    return operations_6_1.X86_64 if XEN_PV_ENTRY in image.xen_notes else None
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,7 @@
 """Patching in Linux 2.6.24 to 5.12: ``native_patch`` gives each site an instruction, a direct call, or nothing to do.
 
-Enters: an image. Leaves: the sites as ``apply_paravirt`` makes them on bare hardware. What a site does is told by the
+Enters: an image. Leaves: the sites as ``apply_paravirt`` makes them on bare hardware, and by
+``paravirt_patch_default``, which Xen PV guests use from 4.20 on. What a site does is told by the
 function that its pointer holds in the image, ``native_irq_disable``, whose name comes from the kernel's own symbols, or
 from its body where there are none. Next: ``boot_patch.py``, which chooses the procedure.
 
@@ -49,14 +50,16 @@ _LONGEST = 24
 
 
 class NativePatcher(SitePatcher):
-    """``apply_paravirt`` with ``native_patch``."""
+    """``apply_paravirt`` with ``native_patch``, or with ``paravirt_patch_default``, which knows no instructions."""
 
     def __init__(self, image: KernelImage, sites: tuple[SiteRecord, ...], nop_family: str) -> None:
         super().__init__(image, sites, nop_family)
         self.version = image.version or (0, 0)
+        self.inlines = True
 
-    def apply_paravirt(self) -> None:
-        """The one pass."""
+    def apply_paravirt(self, *, inlines: bool = True) -> None:
+        """The one pass: by ``native_patch`` where it `inlines`, else by ``paravirt_patch_default``."""
+        self.inlines = inlines
         self.find_callees(one_structure=self.version >= _NO_CLOBBERS_SINCE)
         for site, callee in self.callees.items():
             if not callee:
@@ -108,6 +111,8 @@ class NativePatcher(SitePatcher):
                 return b""
             if name in _IDENTITY[self.image.bits]:
                 return _IDENTITY[self.image.bits][name]
+        if not self.inlines:
+            return None
         if names:
             operations = filter(None, map(native_operation, names))
             return next((code for name in operations if (code := self._native(name)) is not None), None)

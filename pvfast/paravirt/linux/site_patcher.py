@@ -85,6 +85,7 @@ class SitePatcher:
         self.reasons: dict[SiteRecord, str] = {}
         self.damaged: dict[SiteRecord, str] = {}  # reasons that stay, whatever comes after
         self.callees: dict[SiteRecord, int] = {}
+        self.members: Mapping[int, int | str] = {}  # pv_ops members by address, where not as in the image: see below
 
     @cached_property
     def symbols(self) -> Symbols:
@@ -99,6 +100,8 @@ class SitePatcher:
 
     def find_callees(self, *, one_structure: bool) -> None:
         """Fill `callees` from the pointers that the sites go through, and refuse sites that cannot be right.
+
+        A pointer holds what `members` says, a function or why that is not known; else what the image says.
 
         Parameters
         ----------
@@ -118,20 +121,17 @@ class SitePatcher:
                                       "or the table is damaged")
             elif at != member:
                 self.reasons[site] = f"it calls through linear {at:#x}, not the pv_ops member of its type"
+            elif isinstance(function := self.members.get(at, self.image.read_word(at)), str):
+                self.damaged[site] = function
             else:
-                self.callees[site] = self.image.read_word(at)
+                self.callees[site] = function
 
     def _members(self, pointers: Mapping[SiteRecord, int | None], word: int, one_structure: bool) -> dict[int, int]:
         """Where the member of each type lies, by what most sites say."""
-        found = Counter((site.type, at) for site, at in pointers.items() if at is not None)
         if one_structure:
-            bases = Counter({at - kind * word: 0 for kind, at in found})
-            for (kind, at), number in found.items():
-                bases[at - kind * word] += number
-            if not bases:
-                return {}
-            base = bases.most_common(1)[0][0]
-            return {site.type: base + site.type * word for site in self.sites}
+            base = structure_at(pointers, word)
+            return {} if base is None else {site.type: base + site.type * word for site in self.sites}
+        found = Counter((site.type, at) for site, at in pointers.items() if at is not None)
         members: dict[int, int] = {}
         for (kind, at), _ in found.most_common():
             members.setdefault(kind, at)
@@ -209,6 +209,12 @@ class SitePatcher:
         )
         changes = [(site.record.address, site.after) for site in sites if site.after is not None]
         return BootPatch(sites, tuple(changes + self.other_changes()))
+
+
+def structure_at(pointers: Mapping[SiteRecord, int | None], word: int) -> int | None:
+    """Linear address of ``pv_ops``, by the pointers of most sites; None when no site has one."""
+    bases = Counter(at - site.type * word for site, at in pointers.items() if at is not None)
+    return bases.most_common(1)[0][0] if bases else None
 
 
 def _damage(image: KernelImage, site: SiteRecord) -> str:
