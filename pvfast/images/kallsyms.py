@@ -14,6 +14,9 @@ from types import MappingProxyType
 
 from pvfast.images.kernel import KernelImage
 
+#: Of sections; the parts of the table are aligned to words.
+_ALIGNMENT = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Symbols:
@@ -65,12 +68,28 @@ def read_kallsyms(image: KernelImage) -> Symbols:
     """
     from vmlinux_to_elf.core.kallsyms import KallsymsFinder  # slow to load, and seldom needed
 
+    class Finder(KallsymsFinder):   # type: ignore[misc]
+        """The search, told what the ELF header says rather than guessing it from all code."""
+
+        def guess_architecture(self) -> None:
+            self.is_big_endian = False
+
     with _quiet():
         try:
-            found = KallsymsFinder(image.data, image.bits).symbols
+            found = Finder(_tables(image), image.bits).symbols
             return Symbols.of([(str(symbol.name), int(symbol.virtual_address)) for symbol in found])
         except Exception:  # a search by heuristics: whatever it stumbles over, there are no names
             return Symbols()
+
+
+def _tables(image: KernelImage) -> bytes:
+    """The part of the image that holds the table, behind the banner, which tells the search its format."""
+    section = image.section(".rodata")
+    if section is None or section.offset is None or image.banner is None:
+        return image.data
+    banner = image.banner.encode("latin-1") + b"\0"
+    before = banner.ljust(-(-len(banner) // _ALIGNMENT) * _ALIGNMENT, b"\0")
+    return before + image.data[section.offset:section.offset + section.size]
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from pvfast.assembly import disassemble
 from pvfast.errors import ImageError
 from pvfast.images.kernel import KernelImage
 from pvfast.images.parainstructions import SiteRecord, read_sites
-from pvfast.paravirt.linux.naming import UNKNOWN, operation_name
+from pvfast.paravirt.linux.naming import UNKNOWN, operation_names
 from pvfast.paravirt.linux.site_patcher import BootPatch, PatchedSite
 
 CSV_COLUMNS = ("site", "type", "op", "len", "section", "before", "after")
@@ -89,12 +89,12 @@ def list_sites(image: KernelImage) -> list[SiteRow]:
     ImageError
         The table is missing or damaged.
     """
-    return [_row(image, site) for site in read_sites(image)]
+    names = operation_names(image)
+    return [_row(image, site, names.get(site.type, UNKNOWN)) for site in read_sites(image)]
 
 
-def _row(image: KernelImage, site: SiteRecord) -> SiteRow:
+def _row(image: KernelImage, site: SiteRecord, name: str) -> SiteRow:
     text = show_code(image.read(site.address, site.length), site.address, image.bits)
-    name = operation_name(image, site.type) or UNKNOWN
     return SiteRow(site.address, site.type, name, site.length, site.section, text)
 
 

@@ -15,7 +15,7 @@ from pvfast.assembly import disassemble, nops
 from pvfast.images.kallsyms import Symbols, read_kallsyms
 from pvfast.images.kernel import KernelImage
 from pvfast.images.parainstructions import SiteRecord, pointer_of
-from pvfast.paravirt.linux.naming import operation_name, table_of
+from pvfast.paravirt.linux.naming import operation_names, table_of
 
 #: The reason of every site of an image that boot, or pvfast, has been over.
 PATCHED_ALREADY = ("no site calls through pv_ops, so its address is unknown: the image was patched already, give "
@@ -196,10 +196,11 @@ class SitePatcher:
     def result(self) -> BootPatch:
         """Every site, before and after."""
         self.reasons |= self.damaged
+        names = operation_names(self.image)
         sites = tuple(
             PatchedSite(
                 record=site,
-                operation=operation_name(self.image, site.type),
+                operation=names.get(site.type),
                 before=self.image.read(site.address, site.length),
                 after=None if site in self.reasons else self.read(site.address, site.length),
                 callee=self.callees.get(site),
