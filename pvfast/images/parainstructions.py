@@ -7,6 +7,8 @@ Next: ``naming.py`` names the types, ``boot_patch.py`` computes what becomes of 
 
 import re
 import struct
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -159,3 +161,22 @@ def pointer_of(image: KernelImage, site: SiteRecord) -> int | None:
     if image.bits == 64 and match[1]:  # relative to the next instruction
         displacement += site.address + match.end()
     return displacement & (1 << image.bits) - 1
+
+
+def structure_at(pointers: Mapping[SiteRecord, int | None], word_bytes: int) -> int | None:
+    """Linear address of the one ``pv_ops`` (since 4.20), by what most sites say.
+
+    Parameters
+    ----------
+    pointers : mapping of SiteRecord to int or None
+        `pointer_of` each site.
+    word_bytes : int
+        Size of a pointer.
+
+    Returns
+    -------
+    int or None
+        None when no site calls or jumps through a pointer.
+    """
+    bases = Counter(at - site.type * word_bytes for site, at in pointers.items() if at is not None)
+    return bases.most_common(1)[0][0] if bases else None

@@ -32,7 +32,8 @@ def symbols(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 def after(kernel: Kernel, cpu: str | None = None) -> list[str | None]:
-    return [site.after and site.after.hex() for site in boot_patch(load_kernel(kernel.elf()), cpu=cpu).sites]
+    sites = boot_patch(load_kernel(kernel.elf()), cpu=cpu).sites
+    return [None if site.after is None else site.after.hex() for site in sites]
 
 
 def with_clobbers(kernel: Kernel, *clobbers: int) -> Kernel:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pvfast.images import KernelImage, load_kernel
-from pvfast.paravirt.linux import PATCHED_ALREADY, boot_patch, list_sites, patch_csv, summarize, write_patched
+from pvfast.images.parainstructions import read_sites
+from pvfast.paravirt.linux import PATCHED_ALREADY, boot_patch, list_sites, naming, patch_csv, summarize, write_patched
 
 GOLDEN = Path(__file__).parent.parent / "data" / "deb-6.1.0-50-686.native.csv"
 #: Of every site of amd64: the bytes after a boot as dom0 of Xen 4.17 with one virtual CPU; where with two they differ,
@@ -85,6 +86,17 @@ def test_64_bit_kernel(kernels: Path) -> None:
             assert site.after.hex().startswith(INLINE_64[site.operation])
     shapes = Counter(site.after[:1].hex() for site in sites if site.after)
     assert set(shapes) == {"e8", "66", "fa", "fb", "9c", "0f", "48", "c6"}
+
+
+def test_symbols_give_the_names_of_the_table(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = find(kernels, "amd64")
+    table = naming.table_of(image)
+    assert table is not None
+    monkeypatch.setattr(naming, "table_of", lambda image: None)
+    found = naming.operation_names.__wrapped__(image)      # not from the cache, nor into it
+    nameless = {"mmu.notify_page_enc_status_changed", "mmu.alloc_p4d", "mmu.release_p4d"}     # null on Xen
+    for number in {site.type for site in read_sites(image)}:
+        assert found.get(number) == (None if table[number] in nameless else table[number].split(".", 1)[1])
 
 
 @pytest.mark.parametrize("flavour", ["686", "686-pae", "amd64"])

@@ -29,7 +29,9 @@ MEMBERS = (
     ("save_fl", "native_save_fl", "paravirt_ret0"), ("irq_disable", "native_irq_disable", "_paravirt_nop"),
     ("safe_halt", "native_safe_halt", "xen_safe_halt"), ("halt", "native_halt", "xen_halt"),
     ("read_cr3", "__native_read_cr3", "xen_read_cr3"), ("alloc_p4d", "_paravirt_nop", None),
-    ("set_pte", "native_set_pte", "xen_set_pte_init"), ("set_fixmap", "native_set_fixmap", "xen_set_fixmap"),
+    ("set_pte", "native_set_pte", "xen_set_pte_init"),
+    ("pte_val", "_paravirt_ident_64", "__raw_callee_save_xen_pte_val"),
+    ("lazy_mode.leave", "_paravirt_nop", "xen_leave_lazy_mmu"), ("set_fixmap", "native_set_fixmap", "xen_set_fixmap"),
     ("queued_spin_lock_slowpath", "native_queued_spin_lock_slowpath", None),
     ("queued_spin_unlock", "__raw_callee_save___native_queued_spin_unlock", None),
 )
@@ -120,6 +122,7 @@ def test_templates_and_what_is_stored_later(boot: Boot) -> None:
         "cpuid": "xen_cpuid", "load_sp0": "xen_load_sp0", "save_fl": "xen_save_fl_direct",
         "irq_disable": "xen_irq_disable_direct", "safe_halt": "xen_safe_halt", "halt": "xen_halt",
         "read_cr3": "xen_read_cr3", "alloc_p4d": "paravirt_BUG", "set_pte": "xen_set_pte",
+        "pte_val": "__raw_callee_save_xen_pte_val", "lazy_mode.leave": "xen_leave_lazy_mmu",
         "set_fixmap": "xen_set_fixmap", "queued_spin_lock_slowpath": None, "queued_spin_unlock": None,
     }
 
@@ -183,6 +186,11 @@ def test_no_template_or_two(boot: Boot, copies: int) -> None:
     (Guest(notes=b""), True, "cannot be a Xen PV guest"), (Guest(), False, "known by symbols")])
 def test_other_kernels(boot: Boot, guest: Guest, symbols: bool, reason: str) -> None:
     assert all(site.after is None and reason in site.reason for site in boot.patch(guest, symbols=symbols).sites)
+
+
+def test_operations_are_named_by_xen_where_the_native_function_tells_nothing(boot: Boot) -> None:
+    names = [site.operation for site in boot.patch(Guest()).sites]
+    assert names == [None if operation == "alloc_p4d" else operation for operation, _, _ in MEMBERS]
 
 
 def test_other_hypervisors() -> None:

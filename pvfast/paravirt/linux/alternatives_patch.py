@@ -48,6 +48,19 @@ class CpuFeatures:
 BARE_HARDWARE = CpuFeatures(frozenset({ALWAYS}), frozenset({XENPV, PVUNLOCK, VCPUPREEMPT}))
 
 
+def xen_guest(vcpus: int | None) -> CpuFeatures:
+    """What Linux sets as a Xen PV guest of so many virtual CPUs; None when their number is not known.
+
+    Examples
+    --------
+    >>> xen_guest(2).has(PVUNLOCK), xen_guest(1).has(PVUNLOCK), xen_guest(None).has(PVUNLOCK)
+    (True, False, None)
+    """
+    locks, none = frozenset({PVUNLOCK, VCPUPREEMPT}), frozenset[int]()
+    several = vcpus is not None and vcpus > 1
+    return CpuFeatures(frozenset({ALWAYS, XENPV}) | (locks if several else none), locks if vcpus == 1 else none)
+
+
 class AlternativesPatcher(SitePatcher):
     """The kernel's two passes."""
 

@@ -7,12 +7,11 @@ The one entry for all versions: it chooses the procedure, ``native_patch.py`` (2
 from pvfast.errors import PatchError
 from pvfast.images.altinstructions import read_alternatives
 from pvfast.images.kernel import KernelImage
-from pvfast.images.parainstructions import pointer_of, read_sites
-from pvfast.paravirt.linux.alternatives_patch import BARE_HARDWARE, AlternativesPatcher, CpuFeatures
-from pvfast.paravirt.linux.naming import XEN_PV_ENTRY
+from pvfast.images.parainstructions import pointer_of, read_sites, structure_at
+from pvfast.paravirt.linux.alternatives_patch import BARE_HARDWARE, AlternativesPatcher, CpuFeatures, xen_guest
 from pvfast.paravirt.linux.native_patch import NativePatcher
-from pvfast.paravirt.linux.site_patcher import BootPatch, SitePatcher, structure_at
-from pvfast.paravirt.linux.xen_boot import XEN_SINCE, xen_features, xen_members
+from pvfast.paravirt.linux.site_patcher import BootPatch, SitePatcher
+from pvfast.paravirt.linux.xen_boot import XEN_PV_ENTRY, XEN_SINCE, xen_members
 
 #: First versions: of a patch function that is given a buffer and an address, of alternatives over sites, and of no
 #: ``.parainstructions`` any more.
@@ -90,7 +89,7 @@ def boot_patch(
         patcher.apply_paravirt(inlines=not on_xen)
     else:
         patcher.apply_paravirt()
-        known = features or (xen_features(vcpus) if on_xen else BARE_HARDWARE)
+        known = features or (xen_guest(vcpus) if on_xen else BARE_HARDWARE)
         patcher.apply_alternatives(read_alternatives(image), known)
     return patcher.result()
 

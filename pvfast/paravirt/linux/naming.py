@@ -1,27 +1,36 @@
 """Naming patch sites: a kernel image enters, the names of its operations by type number leave.
 
 Where the kernel's table is written down (its version banner, its bitness and its Xen notes tell which), the names are
-the table's. Otherwise the kernel's own symbols name the function that a type's pointer holds: native_irq_disable
-performs irq_disable. A type that neither names keeps its number: a name is never guessed. Next: ``listing.py`` prints
-the names.
+the table's. Otherwise the kernel's own symbols name the function that a type's pointer holds, native_irq_disable for
+irq_disable, or, where that says nothing, the function that it holds in a Xen PV guest, xen_alloc_pte for alloc_pte. A
+type that none of them names keeps its number: a name is never guessed. Next: ``listing.py`` prints the names.
 """
 
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 
 from pvfast.images.kallsyms import read_kallsyms
 from pvfast.images.kernel import KernelImage
-from pvfast.images.parainstructions import pointer_of, read_sites
+from pvfast.images.parainstructions import pointer_of, read_sites, structure_at
 from pvfast.paravirt.linux import operations_6_1
+from pvfast.paravirt.linux.xen_boot import XEN_PV_ENTRY, XEN_SINCE, xen_members
 
+#: So many that the operations of spinlocks are Xen's own.
+_SEVERAL_VCPUS = 2
 #: What an operation without a known name is called in listings.
 UNKNOWN = "unknown"
 
-#: XEN_ELFNOTE_ENTRY: only a kernel that can be a Xen PV guest has it, so CONFIG_PARAVIRT_XXL is on.
-XEN_PV_ENTRY = 1
 #: native_clts, __native_read_cr3, __raw_callee_save___native_queued_spin_unlock; compilers add .constprop.0 and so on.
 _NATIVE = re.compile(r"(?:__raw_callee_save_)?(?:__)?native_(\w+?)(?:\.\w+)*")
+#: Native functions that are not called as the operation is.
+_CALLED_OTHERWISE = MappingProxyType({
+    "flush_tlb": "flush_tlb_user", "flush_tlb_local": "flush_tlb_user", "flush_tlb_global": "flush_tlb_kernel",
+    "tss_invalidate_io_bitmap": "invalidate_io_bitmap", "tss_update_io_bitmap": "update_io_bitmap"})
+#: xen_alloc_pte, __raw_callee_save_xen_pte_val, xen_save_fl_direct, xen_qlock_kick; some of Xen's are common code.
+_XEN = re.compile(r"(?:__raw_callee_save_)?(?:xen_(?:qlock_)?|paravirt_)(\w+?)(?:_direct)?|(tlb_remove_table)")
+_LAZY_MODE = re.compile(r"(enter|leave|flush)_lazy_mmu")
 
 
 def native_operation(function: str) -> str | None:
@@ -36,6 +45,20 @@ def native_operation(function: str) -> str | None:
     """
     match = _NATIVE.fullmatch(function)
     return match[1] if match else None
+
+
+def xen_operation(function: str) -> str | None:
+    """The operation that a function of a Xen PV guest's ``pv_ops`` performs, by its name.
+
+    Examples
+    --------
+    >>> xen_operation("__raw_callee_save_xen_pte_val"), xen_operation("xen_leave_lazy_mmu")
+    ('pte_val', 'lazy_mode.leave')
+    >>> xen_operation("_paravirt_nop") is None
+    True
+    """
+    match = _XEN.fullmatch(function)
+    return _LAZY_MODE.sub(r"lazy_mode.\1", match[1] or match[2]) if match else None
 
 
 def table_of(image: KernelImage) -> tuple[str, ...] | None:
@@ -80,19 +103,22 @@ def operation_names(image: KernelImage) -> Mapping[int, str]:
     table = table_of(image)
     if table is not None:
         return dict(enumerate(table))
-    pointers: dict[int, int] = {}
-    for site in read_sites(image):
-        if site.type not in pointers and (pointer := pointer_of(image, site)) is not None:
-            pointers[site.type] = pointer
+    pointers = {site: pointer_of(image, site) for site in read_sites(image)}
     symbols = read_kallsyms(image)
-    names = {}
-    for kind, pointer in pointers.items():
-        if image.section_at(pointer, image.word_bytes) is None:
+    on_xen: Mapping[int, int | str] = {}
+    pv_ops = structure_at(pointers, image.word_bytes)
+    if pv_ops is not None and (image.version or (0, 0)) >= XEN_SINCE and XEN_PV_ENTRY in image.xen_notes:
+        on_xen = xen_members(image, symbols, pv_ops, _SEVERAL_VCPUS)
+    names: dict[int, str] = {}
+    for site, pointer in pointers.items():
+        if site.type in names or pointer is None or image.section_at(pointer, image.word_bytes) is None:
             continue
         functions = symbols.names.get(image.read_word(pointer), ())
         found = next(filter(None, map(native_operation, functions)), None)
+        if found is None and isinstance(function := on_xen.get(pointer), int):
+            found = next(filter(None, map(xen_operation, symbols.names.get(function, ()))), None)
         if found is not None:
-            names[kind] = found
+            names[site.type] = _CALLED_OTHERWISE.get(found, found)
     return names
 
 

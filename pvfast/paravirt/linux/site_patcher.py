@@ -14,7 +14,7 @@ from functools import cached_property
 from pvfast.assembly import disassemble, nops
 from pvfast.images.kallsyms import Symbols, read_kallsyms
 from pvfast.images.kernel import KernelImage
-from pvfast.images.parainstructions import SiteRecord, pointer_of
+from pvfast.images.parainstructions import SiteRecord, pointer_of, structure_at
 from pvfast.paravirt.linux.naming import operation_names, table_of
 
 #: The reason of every site of an image that boot, or pvfast, has been over.
@@ -210,12 +210,6 @@ class SitePatcher:
         )
         changes = [(site.record.address, site.after) for site in sites if site.after is not None]
         return BootPatch(sites, tuple(changes + self.other_changes()))
-
-
-def structure_at(pointers: Mapping[SiteRecord, int | None], word: int) -> int | None:
-    """Linear address of ``pv_ops``, by the pointers of most sites; None when no site has one."""
-    bases = Counter(at - site.type * word for site, at in pointers.items() if at is not None)
-    return bases.most_common(1)[0][0] if bases else None
 
 
 def _damage(image: KernelImage, site: SiteRecord) -> str:

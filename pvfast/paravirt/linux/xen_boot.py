@@ -5,7 +5,7 @@ and xen_init_spinlocks the group lock unless the guest has a single virtual CPU 
 enlighten_pv.c, irq.c, mmu_pv.c, spinlock.c, time.c). The image tells which functions these are, in two ways: templates
 in its data, which are copied, and instructions of its functions xen_* that store one function in one member. A member
 for which both ways leave more than one function, or none, is not known. Next: ``boot_patch.py`` hands the members to
-the same procedures that patch on bare hardware.
+the same procedures that patch on bare hardware, ``naming.py`` names operations by them.
 
 Taken for granted is Xen 3.4 or later: it takes the place of vcpu_info from the guest
 (``VCPUOP_register_vcpu_info``) and keeps accessed and dirty bits (``XENFEAT_mmu_pt_update_preserve_ad``).
@@ -19,10 +19,11 @@ from types import MappingProxyType
 
 from pvfast.images.kallsyms import Symbols
 from pvfast.images.kernel import KernelImage
-from pvfast.paravirt.linux.alternatives_patch import ALWAYS, PVUNLOCK, VCPUPREEMPT, XENPV, CpuFeatures
 
 #: The first version whose boot is known: the one pv_ops, and patching by ``paravirt_patch_default``.
 XEN_SINCE = (4, 20)
+#: XEN_ELFNOTE_ENTRY: only a kernel that can be a Xen PV guest has it, so CONFIG_PARAVIRT_XXL is on.
+XEN_PV_ENTRY = 1
 
 _WORD = 8
 #: A site's type is one byte; no version has so many members.
@@ -57,19 +58,6 @@ _DEPENDS_ON_VCPUS = "its lock operation is Xen's when the guest has several virt
 _STORE, _STORE_BYTES = b"\x48\xc7\x05", 11
 #: The functions of a PV guest; xen_hvm_* are those of full virtualization.
 _BOOTS = re.compile(r"xen_(?!hvm_)")
-
-
-def xen_features(vcpus: int | None) -> CpuFeatures:
-    """What Linux sets for a Xen PV guest of so many virtual CPUs; None when their number is not known.
-
-    Examples
-    --------
-    >>> xen_features(2).has(PVUNLOCK), xen_features(1).has(PVUNLOCK), xen_features(None).has(PVUNLOCK)
-    (True, False, None)
-    """
-    locks = frozenset({PVUNLOCK, VCPUPREEMPT})
-    return CpuFeatures(frozenset({ALWAYS, XENPV}) | (locks if vcpus is not None and vcpus > 1 else frozenset()),
-                       locks if vcpus == 1 else frozenset())
 
 
 def xen_members(image: KernelImage, symbols: Symbols, pv_ops: int, vcpus: int | None) -> dict[int, int | str]:
