@@ -88,6 +88,18 @@ def test_which_table_applies() -> None:
         assert table_of(load_kernel(unknown.elf())) is None
 
 
+@pytest.mark.parametrize(("body", "fits"), [
+    ("c60000c3", False), ("fae9", False), ("f30f1efbfbc3", False), ("c6000090", True), ("90c3", True)])
+def test_a_table_of_another_configuration_names_nothing(body: str, fits: bool) -> None:
+    """A function whose body is known is in another member than the table says."""
+    kernel = Kernel(sites=((0, 11, 6),), pointers=(0xC1001800,) * 12)
+    kernel.code = (kernel.call(0, 11).ljust(0x800, b"\xcc") + bytes.fromhex(body)).ljust(0x1000, b"\xcc")
+    assert operation_name(load_kernel(kernel.elf()), 11) == ("lock.kick" if fits else None)
+    kernel.sites = ((0, 9, 6),)
+    kernel.code = (kernel.call(0, 9).ljust(0x800, b"\xcc") + bytes.fromhex("c60000c3")).ljust(0x1000, b"\xcc")
+    assert operation_name(load_kernel(kernel.elf()), 9) == "lock.queued_spin_unlock"
+
+
 def test_unknown_types_keep_their_number() -> None:
     image = load_kernel(Kernel(sites=((0, 13, 6), (8, 200, 6), (16, 9, 6)), pointers=(0,) * 14).elf())
     assert operation_name(image, 12) == "lock.vcpu_is_preempted"

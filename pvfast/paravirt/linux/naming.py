@@ -1,9 +1,10 @@
 """Naming patch sites: a kernel image enters, the names of its operations by type number leave.
 
-Where the kernel's table is written down (its version banner, its bitness and its Xen notes tell which), the names are
-the table's. Otherwise the kernel's own symbols name the function that a type's pointer holds, native_irq_disable for
-irq_disable, or, where that says nothing, the function that it holds in a Xen PV guest, xen_alloc_pte for alloc_pte. A
-type that none of them names keeps its number: a name is never guessed. Next: ``listing.py`` prints the names.
+Where the kernel's table is written down (its version banner, its bitness and its Xen notes tell which) and fits, the
+names are the table's. Otherwise the kernel's own symbols name the function that a type's pointer holds,
+native_irq_disable for irq_disable, or, where that says nothing, the function that it holds in a Xen PV guest,
+xen_alloc_pte for alloc_pte. A type that none of them names keeps its number: a name is never guessed. Next:
+``listing.py`` prints the names.
 """
 
 import re
@@ -13,7 +14,7 @@ from types import MappingProxyType
 
 from pvfast.images.kallsyms import read_kallsyms
 from pvfast.images.kernel import KernelImage
-from pvfast.images.parainstructions import pointer_of, read_sites, structure_at
+from pvfast.images.parainstructions import SiteRecord, pointer_of, read_sites, structure_at
 from pvfast.paravirt.linux import operations_6_1
 from pvfast.paravirt.linux.xen_boot import XEN_PV_ENTRY, XEN_SINCE, xen_members
 
@@ -24,6 +25,11 @@ UNKNOWN = "unknown"
 
 #: native_clts, __native_read_cr3, __raw_callee_save___native_queued_spin_unlock; compilers add .constprop.0 and so on.
 _NATIVE = re.compile(r"(?:__raw_callee_save_)?(?:__)?native_(\w+?)(?:\.\w+)*")
+#: Functions that are one instruction and a return, or a jump to the return thunk, perhaps behind endbr.
+_BODIES = MappingProxyType({b"\xfa": "irq.irq_disable", b"\xfb": "irq.irq_enable",
+                            b"\xc6\x00\x00": "lock.queued_spin_unlock", b"\xc6\x07\x00": "lock.queued_spin_unlock"})
+_BODY = re.compile(rb"(?:\xf3\x0f\x1e[\xfa\xfb])?(\xfa|\xfb|\xc6[\x00\x07]\x00)[\xc3\xe9]", re.DOTALL)
+_BODY_BYTES = 8
 #: Native functions that are not called as the operation is.
 _CALLED_OTHERWISE = MappingProxyType({
     "flush_tlb": "flush_tlb_user", "flush_tlb_local": "flush_tlb_user", "flush_tlb_global": "flush_tlb_kernel",
@@ -101,9 +107,9 @@ def operation_names(image: KernelImage) -> Mapping[int, str]:
         The table of sites is damaged.
     """
     table = table_of(image)
-    if table is not None:
-        return dict(enumerate(table))
     pointers = {site: pointer_of(image, site) for site in read_sites(image)}
+    if table is not None and _fits(image, table, pointers):
+        return dict(enumerate(table))
     symbols = read_kallsyms(image)
     on_xen: Mapping[int, int | str] = {}
     pv_ops = structure_at(pointers, image.word_bytes)
@@ -120,6 +126,20 @@ def operation_names(image: KernelImage) -> Mapping[int, str]:
         if found is not None:
             names[site.type] = _CALLED_OTHERWISE.get(found, found)
     return names
+
+
+def _fits(image: KernelImage, table: tuple[str, ...], pointers: Mapping[SiteRecord, int | None]) -> bool:
+    """Whether the functions known by their bodies are where the table has them; members depend on the configuration."""
+    for kind, pointer in {site.type: pointer for site, pointer in pointers.items() if pointer is not None}.items():
+        if kind >= len(table) or image.section_at(pointer, image.word_bytes) is None:
+            continue
+        function = image.read_word(pointer)
+        section = image.section_at(function, _BODY_BYTES)
+        if section is not None and section.executable:
+            match = _BODY.match(image.read(function, _BODY_BYTES))
+            if match is not None and table[kind] != _BODIES[match[1]]:
+                return False
+    return True
 
 
 def operation_name(image: KernelImage, type_number: int) -> str | None:

@@ -53,7 +53,8 @@ _EARLY = frozenset({
 #: In the group irq since 5.16, irq_disable for a while; final for load_tr_desc and swapgs.
 _EARLY_IN_IRQ = _EARLY | {"_paravirt_nop"}
 
-_DEPENDS_ON_VCPUS = "its lock operation is Xen's when the guest has several virtual CPUs, and native when it has one"
+_DEPENDS_ON_VCPUS = ("its lock operation is Xen's when the guest has several virtual CPUs, and native when it has one: "
+                     "how many is not known")
 #: movq $imm32, disp32(%rip)
 _STORE, _STORE_BYTES = b"\x48\xc7\x05", 11
 #: The functions of a PV guest; xen_hvm_* are those of full virtualization.
