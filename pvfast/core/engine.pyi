@@ -9,6 +9,7 @@ from typing_extensions import disjoint_base
 
 REGIONS: dict[str, int]
 
+def makes_tail_calls() -> bool: ...
 def decoded_handlers(engine: Engine) -> list[tuple[int, int, list[int]]]: ...
 
 class _TimedDevice(Protocol):

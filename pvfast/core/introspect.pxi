@@ -6,6 +6,11 @@ cdef dict HANDLER_NUMBERS = {<u64>all_handlers[number]: number
                              for number in range(sizeof(all_handlers) // sizeof(all_handlers[0]))}
 
 
+def makes_tail_calls():
+    """Whether handlers of this build jump to the next one, rather than return after each block."""
+    return bool(TAIL_CALLS)
+
+
 def decoded_handlers(Engine engine not None):
     """(linear address, end, numbers of the generated handlers) of every fresh block; isa/generate.py names them.
 

@@ -397,7 +397,12 @@ cdef struct CPU:
     u16 fpu_control
     u16 fpu_status          # with TOP
     u8 fpu_empty            # bit n: Rn is empty
-    Float80 fpu_operand     # on its way to or from memory: a handler with such a local could not end in a tail call
+    # operands on their way to or from memory: a handler with a local whose address others have could not end in a tail
+    # call
+    Float80 fpu_operand
+    u32 fpu_image[128]      # of FXSAVE, FNSAVE, FNSTENV
+    Vector vector_result
+    Vector vector_source
     u16 fpu_opcode          # of the last instruction with an unmasked exception, 11 bits
     u16 fpu_cs              # the last instruction that was no control instruction ...
     u32 fpu_eip

@@ -236,7 +236,7 @@ cdef void environment_in(CPU* cpu, const u32* words, u32 size) noexcept nogil:
 
 cdef void store_environment(CPU* cpu, Uop* op, char* mem, u32 size) noexcept nogil:
     """FNSTENV: all exceptions are masked behind it."""
-    cdef u32 image[7]
+    cdef u32* image = cpu.fpu_image
     cdef u32 length
     if unavailable(cpu, op):
         return
@@ -250,7 +250,7 @@ cdef void store_environment(CPU* cpu, Uop* op, char* mem, u32 size) noexcept nog
 
 
 cdef void load_environment(CPU* cpu, Uop* op, char* mem, u32 size) noexcept nogil:
-    cdef u32 image[7]
+    cdef u32* image = cpu.fpu_image
     if unready(cpu):
         refuse_x87(cpu, op)
         return
@@ -263,7 +263,7 @@ cdef void load_environment(CPU* cpu, Uop* op, char* mem, u32 size) noexcept nogi
 
 cdef void store_state(CPU* cpu, Uop* op, char* mem, u32 size) noexcept nogil:
     """FNSAVE: the environment and ST(0)-ST(7), then as FNINIT."""
-    cdef u32 image[27]
+    cdef u32* image = cpu.fpu_image
     cdef u32 i, length
     if unavailable(cpu, op):
         return
@@ -280,7 +280,7 @@ cdef void store_state(CPU* cpu, Uop* op, char* mem, u32 size) noexcept nogil:
 
 cdef void load_state(CPU* cpu, Uop* op, char* mem, u32 size) noexcept nogil:
     """FRSTOR."""
-    cdef u32 image[27]
+    cdef u32* image = cpu.fpu_image
     cdef u32 i
     if unready(cpu):
         refuse_x87(cpu, op)
@@ -407,13 +407,13 @@ cdef bint check_fxsave_area(CPU* cpu, Uop* op, bint write, u32* offset) noexcept
 
 cdef void raw_fxsave_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """FXSAVE (SDM 2): XMM registers and MXCSR when CR4.OSFXSR is set; a pending exception does not stop it."""
-    cdef FxsaveImage image
+    cdef FxsaveImage* image = <FxsaveImage*>cpu.fpu_image
     cdef u32 offset
     if unavailable(cpu, op):
         return
-    fxsave_out(cpu, &image)
+    fxsave_out(cpu, image)
     if not (check_fxsave_area(cpu, op, True, &offset)
-            and virtual_store(cpu, op.segment, offset, FXSAVE_END if cpu.cr4 & CR4_OSFXSR else FXSAVE_XMM, &image)):
+            and virtual_store(cpu, op.segment, offset, FXSAVE_END if cpu.cr4 & CR4_OSFXSR else FXSAVE_XMM, image)):
         raise_fault(cpu, op)
         return
     finish(cpu, op, mem)
@@ -421,17 +421,17 @@ cdef void raw_fxsave_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
 
 cdef void raw_fxrstor_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
     """FXRSTOR (SDM 2): reserved bits of MXCSR are #GP(0)."""
-    cdef FxsaveImage image
+    cdef FxsaveImage* image = <FxsaveImage*>cpu.fpu_image
     cdef u32 offset
     cdef bint with_sse = (cpu.cr4 & CR4_OSFXSR) != 0
     if unavailable(cpu, op):
         return
     if not (check_fxsave_area(cpu, op, False, &offset)
-            and virtual_load(cpu, op.segment, offset, FXSAVE_END, &image)):
+            and virtual_load(cpu, op.segment, offset, FXSAVE_END, image)):
         raise_fault(cpu, op)
         return
     if with_sse and image.mxcsr & ~<u32>MXCSR_DEFINED:
         fault(cpu, op, VECTOR_GP, 0)
         return
-    fxsave_in(cpu, &image, with_sse)
+    fxsave_in(cpu, image, with_sse)
     finish(cpu, op, mem)

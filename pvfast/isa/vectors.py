@@ -157,7 +157,21 @@ def wrap(out: Output, form: Form, index: int, variant: str) -> str:
         else:
             body += [*enters, *commit(form, target)]
     body.append("finish(cpu, op, mem)" if variant == "GENERAL" else "next_uop(cpu, op, mem)")
+    if variant == "GENERAL" or source.file == "r32" and not stores:
+        body = [keep_in_cpu(line) for line in body]
     return out.handler(name, f"{form.opcode}  {form.syntax}", body)
+
+
+def keep_in_cpu(line: str) -> str:
+    """A line of a handler whose `result` and `source` are handed to functions: a handler with a local that others have
+    the address of cannot end in a tail call, so they lie in the CPU structure.
+
+    >>> keep_in_cpu("cdef Vector source"), keep_in_cpu("cpu.xmm[op.reg] = result")
+    ('cdef Vector* source = &cpu.vector_source', 'cpu.xmm[op.reg] = result[0]')
+    """
+    line = re.sub(r"^cdef Vector (\w+)$", r"cdef Vector* \1 = &cpu.vector_\1", line)
+    line = re.sub(r"&(result|source)\b", r"\1", line)
+    return re.sub(r"= result$", "= result[0]", line)
 
 
 def generate_vector(out: Output, form: Form, index: int) -> None:
