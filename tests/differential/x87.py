@@ -70,7 +70,7 @@ def real(rng: random.Random) -> bytes:
 def state(rng: random.Random) -> bytes:
     """An FXSAVE image; most have all exceptions masked, and no exception is pending."""
     image = bytearray(INITIAL_FXSAVE)
-    masks = ALL_MASKED if rng.random() < 0.9 else rng.choice((0, rng.getrandbits(6), MASKS ^ 1 << rng.randrange(6)))
+    masks = ALL_MASKED if rng.random() < 0.95 else rng.choice((0, rng.getrandbits(6), MASKS ^ 1 << rng.randrange(6)))
     modes = rng.choice((0x300, 0x300, 0x200, 0, 0x1300)) | rng.choice((0, 0, 0x400, 0x800, 0xC00))
     flags = rng.choice((0, 0, rng.getrandbits(6))) & masks
     top = rng.randrange(8)
@@ -100,7 +100,7 @@ def content(rng: random.Random, name: str) -> bytes:
         extremes = (bytes(size), b"\xff" * size, bytes(size - 1) + b"\x80", b"\1" + bytes(size - 1))
         return rng.choice((*extremes, rng.randbytes(size), rng.randbytes(size)))
     result = bytearray(rng.randbytes(size))
-    if rng.random() < 0.9:
+    if rng.random() < 0.97:
         result[0] |= MASKS
     if name == "m512byte":
         result[24:32] = INITIAL_FXSAVE[24:32]
