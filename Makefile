@@ -100,13 +100,15 @@ doctests: $(BUILT)
 COPY = rm -rf build/$@ && mkdir -p build/$@ && \
     git ls-files -z --cached --others --exclude-standard | xargs -0 -r cp --parents -t build/$@
 
-# The counts of the checked build have to be the same.
+# The counts of the checked build have to be the same, and so has what becomes of random machines.
 checked: $(BUILT)
 	$(COPY)
 	cd build/checked && PVFAST_CHECKED=1 $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
 	cd build/checked && $(CURDIR)/$(BIN)/python -m pytest -q $(ARGS)
 	cd build/checked && $(CURDIR)/$(BIN)/python -m benchmarks.counts counts.json
+	cd build/checked && $(CURDIR)/$(BIN)/python -m tests.robustness.digest machines.json
 	$(BIN)/python -m benchmarks.counts build/counts.json build/checked/counts.json
+	$(BIN)/python -m tests.robustness.digest build/machines.json build/checked/machines.json
 
 bench: $(VENV)/tools
 	$(BIN)/asv machine --yes

@@ -157,7 +157,7 @@ def wrap(out: Output, form: Form, index: int, variant: str) -> str:
         else:
             body += [*enters, *commit(form, target)]
     body.append("finish(cpu, op, mem)" if variant == "GENERAL" else "next_uop(cpu, op, mem)")
-    if variant == "GENERAL" or source.file == "r32" and not stores:
+    if variant == "GENERAL" or (source.file == "r32" and not stores):
         body = [keep_in_cpu(line) for line in body]
     return out.handler(name, f"{form.opcode}  {form.syntax}", body)
 

@@ -269,6 +269,7 @@ class Run:
             view = getattr(cpu, name)
             state[name] = view.selector, view.base, view.limit, view.attributes
         state |= machine.counters.as_dict()
+        state["fxsave"] = cpu.fxsave
         state["memory"] = machine.ram.tobytes()
         state["scratch"] = machine.read(SCRATCH, SCRATCH_BYTES)
         state["devices"] = [device.save() for device in self.devices]
