@@ -86,7 +86,8 @@ def extensions() -> list[Extension]:
     print(f"dispatch: {'tail calls' if tail_calls else 'return per block'}{', checked' if CHECKED else ''}")
     return [Extension(
         name, [source], include_dirs=[str(CORE)],
-        depends=[str(path) for place in {CORE, HERE / Path(source).parent} for path in place.rglob("*.p*[xdi]")],
+        depends=[str(path) for place in {CORE, HERE / Path(source).parent}
+                 for pattern in ("*.p*[xdi]", "*.h") for path in place.rglob(pattern)],
         extra_compile_args=flags, extra_link_args=SANITIZERS,
         define_macros=[("PVFAST_TAIL_CALLS", str(int(tail_calls))), ("PVFAST_CHECKED", str(int(CHECKED)))],
     ) for name, source in (

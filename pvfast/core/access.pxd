@@ -2,7 +2,7 @@
 #
 # Enters: an offset in a segment. Leaves: a host pointer, or False when the full check (GENERAL, memory.pxi) has to
 # decide. `variant` is a constant in every call, so only one branch of each function is compiled in.
-# Next: sem_stack.pxi.
+# Next: memory.pxi.
 #
 #   FLAT          flat segments, paging off: one bound; `mem` is RAM
 #   PAGED         flat segments, paging on: `mem` is the TLB of the current privilege

@@ -1,6 +1,6 @@
 # The block cache: finding, installing and staling blocks, and leaving one in its middle.
 #
-# Enters: addresses to run, and writes to code. Leaves: blocks ready to run. Next: decoder.pxi, then run.pxi.
+# Enters: addresses to run, and writes to code. Leaves: blocks ready to run. Next: decoder.pxi.
 #
 # Design: patch coherence by construction. Every store looks at the mark of its 64-byte line. A marked line takes the
 # store through code_written(), which makes every block whose bytes were hit *stale*: its first uop's handler is

@@ -1,7 +1,7 @@
 # Control and debug registers, the TLB and caches, time, identification, descriptor-table registers.
 #
 # Enters: uops of forms_system.py rows whose `raw` names one of these. Leaves: the next uop, or the block.
-# Next: msr.pxi (model-specific registers), then raw_segments.pxi.
+# Next: msr.pxi (model-specific registers).
 
 cdef enum:
     DR6_WRITABLE = 0xE00F

@@ -42,7 +42,10 @@ static inline uint32_t pvfast_whole_word(const uint32_t *word) { return *(const 
 #if defined(_WIN32)
 #include <windows.h>
 static void *pvfast_reserve(size_t size) { return VirtualAlloc(NULL, size, MEM_RESERVE, PAGE_NOACCESS); }
-static int pvfast_commit(void *start, size_t size) { return VirtualAlloc(start, size, MEM_COMMIT, PAGE_READWRITE) != NULL; }
+static int pvfast_commit(void *start, size_t size)
+{
+    return VirtualAlloc(start, size, MEM_COMMIT, PAGE_READWRITE) != NULL;
+}
 static void pvfast_release(void *start, size_t size) { (void)size; VirtualFree(start, 0, MEM_RELEASE); }
 #else
 #include <sys/mman.h>

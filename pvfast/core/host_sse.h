@@ -295,7 +295,7 @@ PVFAST_COMPARES(cmpsd, uint64_t, 1, pvfast_compare_d)
 
 #endif
 
-/* --- Arithmetic (SDM 1:10.4, 1:11.4) ------------------------------------------------------------------------------- */
+/* --- Arithmetic (SDM 1:10.4, 1:11.4) ------------------------------------------------------------------------------ */
 
 #if !PVFAST_PORTABLE_SSE
 PVFAST_ARITHMETIC(add)
@@ -331,7 +331,7 @@ PVFAST_ORDER(comisd, uint64_t, d, 0)
 PVFAST_ORDER(ucomisd, uint64_t, d, 1)
 #endif
 
-/* --- Conversions (SDM 1:11.4.1.6, figure 11-8) --------------------------------------------------------------------- */
+/* --- Conversions (SDM 1:11.4.1.6, figure 11-8) -------------------------------------------------------------------- */
 
 #if !PVFAST_PORTABLE_SSE
 #define PVFAST_UNARY(name) PVFAST_HALF(name, name, x)

@@ -59,7 +59,7 @@ X87_INLINE void x87_forget(uint32_t status) {
 #define X87_NO_INPUT "m"(*a)
 #define X87_PARAMETERS uint32_t control, uint32_t status
 
-/* --- a = a op b ----------------------------------------------------------------------------------------------------- */
+/* --- a = a op b --------------------------------------------------------------------------------------------------- */
 
 #define X87_TWO(name, instruction) \
     X87_INLINE uint32_t name(x87_real *a, const x87_real *b, X87_PARAMETERS) { \
@@ -150,7 +150,7 @@ X87_INLINE uint32_t x87_push(uint32_t what, x87_real *a, x87_real *top, X87_PARA
          : what == X87_SINCOS ? x87_sincos(a, top, control, status) : x87_extract(a, top, control, status);
 }
 
-/* --- Comparisons: the answer is in C3, C2, C0 ----------------------------------------------------------------------- */
+/* --- Comparisons: the answer is in C3, C2, C0 --------------------------------------------------------------------- */
 
 #define X87_COMPARISON(name, before, instruction, after, parameter, operand) \
     X87_INLINE uint32_t name(const x87_real *a, parameter, X87_PARAMETERS) { \
@@ -163,7 +163,7 @@ X87_COMPARISON(x87_ucom, "fldt %[b]\n\t", "fucom %%st(1)", "fstp %%st(0)\n\t", c
 X87_COMPARISON(x87_com_m32, "", "fcoms %[b]", "", const void *b, [b] "m"(*(const uint32_t *)b))
 X87_COMPARISON(x87_com_m64, "", "fcoml %[b]", "", const void *b, [b] "m"(*(const uint64_t *)b))
 
-/* --- Memory formats ------------------------------------------------------------------------------------------------- */
+/* --- Memory formats ----------------------------------------------------------------------------------------------- */
 
 /* After an unmasked exception, a is lost. */
 #define X87_LOADING(name, instruction, type) \

@@ -1,7 +1,8 @@
 # Hypervisors plug in here: the base type, the detour through Python, and world switches.
 #
 # Enters: events (interrupts.pxi offers each one before it looks at the IDT). Leaves: the guest elsewhere, or the event
-# for the IDT after all. Next: machine.pxi; paravirt/hypervisors/xen_host.pyx is an extension type that uses all of it.
+# for the IDT after all. Next: x87_registers.pxi. paravirt/hypervisors/xen_host.pyx is an extension type that uses all
+# of it.
 #
 # Design: the hook is a C function with a pointer to C state, not a method, because a method call on an object needs
 # the GIL. A hypervisor in Python gets the same events by an exit each.

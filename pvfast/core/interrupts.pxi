@@ -1,7 +1,6 @@
 # Interrupts and exceptions: delivery through the IDT, real mode's vectors, double and triple faults, IRET; V86 mode.
 #
 # Enters: a vector. Leaves: the CPU at the first instruction of its handler, all or nothing. Next: system.pxi.
-#
 
 cdef enum:
     IDT_ERROR = 2           # error code bit 1: the index is one of the IDT (SDM 3:6.13)

@@ -2,7 +2,7 @@
 #
 # Enters: linear or segmented addresses. Leaves: values, or False after noting a guest fault (fault_vector,
 # fault_error, cr2) or an exit (EXIT_IO: the host performs a device access, then the instruction is run again with
-# the result in `replay`). Next: blocks.pxi. The inline fast paths of generated handlers are in access.pxd.
+# the result in `replay`). Next: sem_stack.pxi. The inline fast paths of generated handlers are in access.pxd.
 
 cdef enum:
     PTE_P = 0x1             # paging-structure entry bits (SDM 3:4.3, table 4-6; 3:4.4, table 4-11)

@@ -1,7 +1,7 @@
 # Real-address and virtual-8086 mode: paragraphs for segments, vectors for gates, virtual interrupts (SDM 3:20).
 #
 # Enters: selectors and vectors in the two modes without descriptors (MODE_8086). Leaves: loaded segments and handlers
-# entered, or False after noting a fault, with nothing changed. Next: transfers.pxi, then interrupts.pxi.
+# entered, or False after noting a fault, with nothing changed. Next: tasks.pxi.
 
 cdef enum:
     PARAGRAPH_LIMIT = 0xFFFF

@@ -1,14 +1,13 @@
 # Model-specific registers: what RDMSR, WRMSR and RDPMC reach (SDM 4:2).
 #
 # Enters: uops of forms_system.py rows whose `raw` names one of these. Leaves: the next uop, or the block.
-# Next: raw_segments.pxi (segment registers and far transfers), then ports.pxi.
+# Next: raw_segments.pxi (segment registers and far transfers).
 #
 # A register exists when the processor has the feature that the manual ties it to; any other is #GP(0). Memory types,
 # performance counters and DEBUGCTL are storage: checked, kept, and without effect. No counter counts.
 
 cdef enum:
-    MSR_P5_MC_ADDR = 0x0
-    MSR_P5_MC_TYPE = 0x1
+    MSR_P5_MC_TYPE = 0x1            # behind MSR_P5_MC_ADDR, 0
     MSR_TSC = 0x10
     MSR_PLATFORM_ID = 0x17
     MSR_APIC_BASE = 0x1B

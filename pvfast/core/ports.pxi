@@ -2,6 +2,7 @@
 #
 # Enters: uops of forms_system.py rows. Leaves: the dispatcher, since a device may have raised an interrupt.
 # The host performs the access: the first time the instruction ends in EXIT_IO, then it is replayed (memory.pxi).
+# Next: x87.pxi.
 
 cdef bint port_allowed(CPU* cpu, u32 port, u32 size) noexcept nogil:
     """May the ports be used? Every access to them asks, so breakpoints on them are looked for here."""

@@ -1,6 +1,6 @@
 # The dispatcher: slices, boundaries, and running blocks until there is a reason to stop.
 #
-# Enters: a CPU. Leaves: CPU.exit, with counters and state exact at an instruction boundary. Next: machine.pxi.
+# Enters: a CPU. Leaves: CPU.exit, with counters and state exact at an instruction boundary. Next: sem_string.pxi.
 #
 # Design: a slice is as many instructions and cycles as may run before something has to be looked at: the budget, the
 # next device event, signals. `left` holds both, packed, and every block takes its cost from it when it is entered;

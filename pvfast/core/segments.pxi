@@ -1,7 +1,7 @@
 # Segmentation: descriptors, segment register loads in every mode, LDTR and TR, the decode mode, stack frames.
 #
 # Enters: selectors. Leaves: loaded Segment structures with their hidden parts, or False after noting the fault the
-# manual names. Next: mode_8086.pxi (paragraphs for descriptors), transfers.pxi, then interrupts.pxi.
+# manual names. Next: mode_8086.pxi (paragraphs for descriptors).
 #
 # Design: check first, commit last. Every function that can fail leaves the registers alone until nothing can fail any
 # more, so an instruction that faults is as before. The accessed and busy bits in memory are written among the checks:

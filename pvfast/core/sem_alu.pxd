@@ -1,6 +1,6 @@
 # Integer arithmetic, once for all widths: values in, result out, flags stored lazily when `live`.
 #
-# Enters: operand values. Leaves: results and fl_*. Next: sem_branch.pxd.
+# Enters: operand values. Leaves: results and fl_*. Next: access.pxd.
 # A function whose name a row of isa/forms_integer.py gives as `sem` is called by the generated wrappers.
 
 from .types cimport *

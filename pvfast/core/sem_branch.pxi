@@ -1,6 +1,6 @@
 # Control flow: links, inline caches, jumps, calls and returns, and the fused call-site sequences.
 #
-# Enters: terminators. Leaves: the next block running. Next: sem_string.pxi.
+# Enters: terminators. Leaves: the next block running. Next: blocks.pxi.
 # `variant` (access.pxd) and other `const` arguments are constants in the generated handlers.
 
 cdef inline void enter(CPU* cpu, Uop* next, char* mem) noexcept nogil:

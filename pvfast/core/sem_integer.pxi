@@ -1,6 +1,6 @@
 # Integer instructions that do not fit the generated wrappers: two results, implicit registers, #DE.
 #
-# Enters: uops of rows with `raw=`. Leaves: registers, memory, flags. Next: segments.pxi.
+# Enters: uops of rows with `raw=`. Leaves: registers, memory, flags. Next: sem_decimal.pxi.
 # Functions with a `size` are called by generated handlers, one per width (isa/maps.py, SIZED).
 
 cdef inline bint operand_read(CPU* cpu, Uop* op, const u32 size, const bint memory, u32* value) noexcept nogil:

@@ -3,7 +3,8 @@
  *
  * Enters, leaves: as x87.h says. Everything but the functions of soft_function() is rounded once, from an exact
  * result, in the guest's precision and mode. Those are within 2**-40 of the result, or, near a zero or a pole of sine,
- * cosine and tangent, of 1; they report PE, and C1 is clear. tests/differential/test_soft_x87.py holds both against the host's.
+ * cosine and tangent, of 1; they report PE, and C1 is clear. tests/differential/test_soft_x87.py holds both against the
+ * host's.
  */
 #ifndef PVFAST_SOFT_X87_H
 #define PVFAST_SOFT_X87_H
@@ -239,7 +240,7 @@ static uint32_t soft_arithmetic(uint32_t what, x87_real *a, const x87_real *b, u
     return denormal | soft_pack(a, q, bits, control);
 }
 
-/* --- Memory formats ------------------------------------------------------------------------------------------------- */
+/* --- Memory formats ----------------------------------------------------------------------------------------------- */
 
 static uint32_t soft_widen(x87_real *a, uint64_t value, uint32_t bits, uint32_t exponent_bits) {
     uint32_t exponent = (uint32_t)(value >> (bits - 1)) & ((1u << exponent_bits) - 1);
@@ -303,7 +304,7 @@ static uint32_t soft_store_integer(void *b, const x87_real *a, uint32_t size, ui
     return flags;
 }
 
-/* --- x87.h ---------------------------------------------------------------------------------------------------------- */
+/* --- x87.h -------------------------------------------------------------------------------------------------------- */
 
 #define X87_PARAMETERS uint32_t control, uint32_t status
 
@@ -403,7 +404,11 @@ static uint32_t soft_remainder(x87_real *a, const x87_real *b, int nearest, uint
     y = soft_unpack(b);
     sign = x.sign;
     distance = x.exponent - y.exponent;
-    if (distance > 63) { y.exponent = x.exponent - 32 - distance % 32; distance = x.exponent - y.exponent; codes = X87_C2; }
+    if (distance > 63) {
+        y.exponent = x.exponent - 32 - distance % 32;
+        distance = x.exponent - y.exponent;
+        codes = X87_C2;
+    }
     for (; distance >= 0; distance--) {
         uint64_t carry = x.low;
         quotient <<= 1;
@@ -450,9 +455,12 @@ static inline uint32_t x87_binary(uint32_t what, x87_real *a, const x87_real *b,
     return what == X87_SCALE ? soft_scale(a, b, control) : soft_remainder(a, b, what == X87_PREM1, control);
 }
 
-/* --- Functions, through doubles ------------------------------------------------------------------------------------- */
+/* --- Functions, through doubles ----------------------------------------------------------------------------------- */
 
-static double soft_fraction(const soft_value *v) { return (v->sign ? -1.0 : 1.0) * (double)v->high / 9223372036854775808.0; }
+static double soft_fraction(const soft_value *v)
+{
+    return (v->sign ? -1.0 : 1.0) * (double)v->high / 9223372036854775808.0;
+}
 
 static double soft_double(const x87_real *a) {
     soft_value v = soft_unpack(a);
@@ -600,7 +608,8 @@ static inline uint32_t x87_pop(uint32_t what, x87_real *a, const x87_real *b, X8
         return flags | soft_function(a, atan2(k == SOFT_FINITE ? soft_fraction(&y) : soft_double(a),
                                               j == SOFT_FINITE ? soft_fraction(&x) : soft_double(b)), 0, control);
     }
-    if (!plus_one && ((j != SOFT_ZERO && x.sign) || (j == SOFT_ZERO && k == SOFT_ZERO))) return soft_invalid(a, control);
+    if (!plus_one && ((j != SOFT_ZERO && x.sign) || (j == SOFT_ZERO && k == SOFT_ZERO)))
+        return soft_invalid(a, control);
     if (j == SOFT_INFINITY && (x.sign || k == SOFT_ZERO)) return soft_invalid(a, control);
     if (!plus_one && j == SOFT_ZERO && k == SOFT_FINITE) {
         if (control & X87_ZE) soft_set(a, !y.sign, 0x7FFF, SOFT_TOP);
@@ -649,7 +658,8 @@ static inline uint32_t x87_push(uint32_t what, x87_real *a, x87_real *top, X87_P
     if (soft_kind(&before) >= SOFT_INFINITY) { *a = *top = sine; return flags; }
     soft_set(top, 0, SOFT_BIAS, SOFT_TOP);
     *a = sine;
-    if (flags & X87_PE && x.exponent >= -40) flags |= soft_function(a, soft_double(&sine) / soft_double(&cosine), 0, control);
+    if (flags & X87_PE && x.exponent >= -40)
+        flags |= soft_function(a, soft_double(&sine) / soft_double(&cosine), 0, control);
     return flags;
 }
 

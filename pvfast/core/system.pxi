@@ -2,7 +2,7 @@
 # returns; and the refusals.
 #
 # Enters: uops of forms_system.py rows whose `raw` names one of these. Leaves: the next uop, or the block.
-# Next: control.pxi (control registers, MSRs, descriptor-table registers), then ports.pxi.
+# Next: control.pxi (control registers, descriptor-table registers).
 #
 # A handler that may change how decoding sees code (mode, mapping, privilege) ends its block: leave_after(), return.
 # CLI, STI, PUSHF and POPF go on to the next uop; their cold parts are functions of their own, called in tail position.

@@ -1,7 +1,7 @@
 # Far control transfers: JMP, CALL and RET through segments and call gates, SYSENTER, SYSEXIT.
 #
 # Enters: the selector and offset of a far pointer. Leaves: CS, SS and CPL committed and the offset to go on at, or
-# False after noting a fault, with nothing changed. Next: interrupts.pxi.
+# False after noting a fault, with nothing changed. Next: debug.pxi.
 
 cdef enum:
     GATE_COUNT = 0x1F       # parameters of a call gate: bits 0-4 of its high word (SDM 3:5.8.3)

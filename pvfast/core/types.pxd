@@ -1,6 +1,6 @@
 # The structures of the core: registers, segments, TLB, uops, blocks, and the CPU that holds them.
 #
-# Enters: nothing. Leaves: every C type and constant of the core. Next: flags.pxd, then memory.pxd.
+# Enters: nothing. Leaves: every C type and constant of the core. Next: flags.pxd.
 # Words: a *form* is a row of isa/; a *uop* is decoded and cached; a *fault* is the guest's; an *exit* gives
 # control to the host. "SDM" is Intel's manual (order 325462), volume and section.
 

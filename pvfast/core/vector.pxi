@@ -1,6 +1,6 @@
 # MMX, SSE and SSE2: when they are allowed, their memory operands, MXCSR, and the instructions that fit no pattern.
 #
-# Enters: generated handlers (isa/vectors.py). Leaves: results committed, or a noted fault. Next: segments.pxi.
+# Enters: generated handlers (isa/vectors.py). Leaves: results committed, or a noted fault. Next: hypervisor.pxi.
 #
 # Design: floating point runs under the guest's own MXCSR, loaded into the host's by the first instruction of a run that
 # needs it, and taken back when the run is left (leave_mxcsr): rounding, DAZ, FTZ and sticky flags then cost nothing.

@@ -1,7 +1,7 @@
 # x87: the register stack, readiness, pointers, and what exceptions leave (SDM 1:8).
 #
-# Enters: uops of forms_x87.py rows. Leaves: registers and the status word. Next: x87_arithmetic.pxi, x87_moves.pxi,
-# x87_state.pxi. The arithmetic itself is in C (x87.h): the host's processor computes, or soft_x87.h does.
+# Enters: uops of forms_x87.py rows. Leaves: registers and the status word. Next: x87_arithmetic.pxi.
+# The arithmetic itself is in C (x87.h): the host's processor computes, or soft_x87.h does.
 #
 # Design: registers are kept by their physical number, so pushing and popping only turn TOP. An instruction looks in
 # this order at: CR0.EM and TS (#NM), a pending exception (#MF), its memory operand, the stack, its operands. Nothing
@@ -64,11 +64,10 @@ cdef enum:                  # the status word (SDM 1:8.1.3)
     FSW_B = 0x8000
     FSW_CODES = 0x4700      # C0-C3
     FSW_UNORDERED = 0x4500
-    BEFORE_COMPUTING = 0x07     # IE, DE, ZE: unmasked, the instruction is not carried out (SDM 1:8.5)
+    BEFORE_COMPUTING = FSW_IE | FSW_DE | FSW_ZE     # unmasked, the instruction is not carried out (SDM 1:8.5)
     NOT_STORED = 0x1F       # and neither is a store that overflows or underflows (SDM 1:8.5.4, 8.5.5)
 
 cdef enum:                  # the control word (SDM 1:8.1.5)
-    FCW_IM = 0x1
     FCW_WRITABLE = 0x1F3F
     FCW_ONE = 0x40
     FCW_RC_SHIFT = 10

@@ -13,7 +13,6 @@ constant_roundings[:] = [0, -1, 1, 1, 1, 1, 0]
 
 cdef enum:                  # the control word's RC (SDM 1:4.8.4)
     RC_NEAREST = 0
-    RC_DOWN = 1
     RC_UP = 2
 
 

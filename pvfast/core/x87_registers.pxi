@@ -1,6 +1,6 @@
 # What Python sees of x87, MMX and SSE state.
 #
-# Enters: attribute accesses from Python. Leaves: values, or typed errors. Next: machine.pxi.
+# Enters: attribute accesses from Python. Leaves: values, or typed errors. Next: registers.pxi.
 
 import math
 

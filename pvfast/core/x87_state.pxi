@@ -1,6 +1,6 @@
 # x87: control instructions, the environment, and the images of FNSAVE and FXSAVE.
 #
-# Enters: uops of forms_x87.py rows. Leaves: the next uop. Next: decoder.pxi.
+# Enters: uops of forms_x87.py rows. Leaves: the next uop. Next: sem_vector.pxd.
 # Control instructions do not wait: a pending exception does not stop them, except FWAIT, FLDCW, FLDENV and FRSTOR.
 
 cdef enum:
@@ -11,8 +11,7 @@ cdef enum:
     REAL_BYTES = 10         # of a register in FNSAVE's image
     FXSAVE_BYTES = 512
     FXSAVE_ALIGNMENT = 16
-    FXSAVE_REGISTERS = 32   # offsets in its image (SDM 2, FXSAVE, table 3-43)
-    FXSAVE_XMM = 160
+    FXSAVE_XMM = 160        # offsets in its image (SDM 2, FXSAVE, table 3-43)
     FXSAVE_END = 288        # of what is written
 
 

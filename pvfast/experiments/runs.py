@@ -200,7 +200,7 @@ class GuestRun:
         """Addresses of the instructions that a run of a few iterations executes."""
         self.machine.cpu.eip = self.image.benchmarks[name].address
         self.machine.cpu.ecx = _TRACED
-        passed = []
+        passed: list[int] = []
         while (at := self.machine.cpu.eip) != self.image.labels["bench_done"]:
             if len(passed) == _TRACED * _ITERATION_INSTRUCTIONS:
                 raise GuestError(f"{name}: the loop does not end")

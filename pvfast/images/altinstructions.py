@@ -1,8 +1,8 @@
 """Alternatives: a kernel image enters, its ``.altinstructions`` records leave, with absolute addresses.
 
 A record says: where this processor feature is present (or absent), these bytes stand in place of those.
-Paravirt sites are covered by such records since Linux 5.13. Next: ``boot_patch.py`` applies those that touch
-a site.
+Paravirt sites are covered by such records since Linux 5.13. Next: ``paravirt/linux/boot_patch.py``
+applies those that touch a site.
 """
 
 import struct

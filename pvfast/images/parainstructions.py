@@ -2,7 +2,7 @@
 
 The kernel's linker script puts the table between __parainstructions and __parainstructions_end (struct
 paravirt_patch_site); Linux 2.6.20 to 6.7 have it, 6.8 folded it into ``.altinstructions``.
-Next: ``naming.py`` names the types, ``boot_patch.py`` computes what becomes of each site.
+Next: ``paravirt/linux/``, where ``naming.py`` names the types and ``boot_patch.py`` computes what becomes of each site.
 """
 
 import re

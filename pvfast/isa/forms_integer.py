@@ -207,13 +207,13 @@ def _stack() -> list[Form]:
             form("FF /6", f"PUSH r/m{size}", raw=f"push_rm{size}", access="r", cost="push"),
             form("8F /0", f"POP r/m{size}", raw=f"pop_rm{size}", access="w", cost="pop"),
         ]
-    for size, narrow in (("o32", ""), ("o16", "16")):
+    for prefix, narrow in (("o32", ""), ("o16", "16")):
         rows += [
-            form(f"{size} 6A", "PUSH simm8", raw=f"push_i{narrow or 32}", access="r", cost="push"),
-            form(f"{size} C9", "LEAVE", raw=f"leave{narrow}", cost="pop"),
-            form(f"{size} C8", "ENTER imm16, imm8", raw=f"enter{narrow}", access="r r", cost="enter"),
-            form(f"{size} 60", "PUSHA", raw=f"pusha{narrow}", cost="pusha"),
-            form(f"{size} 61", "POPA", raw=f"popa{narrow}", cost="pusha"),
+            form(f"{prefix} 6A", "PUSH simm8", raw=f"push_i{narrow or 32}", access="r", cost="push"),
+            form(f"{prefix} C9", "LEAVE", raw=f"leave{narrow}", cost="pop"),
+            form(f"{prefix} C8", "ENTER imm16, imm8", raw=f"enter{narrow}", access="r r", cost="enter"),
+            form(f"{prefix} 60", "PUSHA", raw=f"pusha{narrow}", cost="pusha"),
+            form(f"{prefix} 61", "POPA", raw=f"popa{narrow}", cost="pusha"),
         ]
     return rows
 

@@ -1,6 +1,6 @@
 """System instructions: flags with privilege, interrupts, segments, control registers, descriptor tables, ports.
 
-Enters: SDM volume 2. Leaves: `FORMS`. Next: forms.py. All of them are irregular: each row names a raw handler of
+Enters: SDM volume 2. Leaves: `FORMS`. Next: forms_vector.py. All of them are irregular: each row names a raw handler of
 core/system.pxi, control.pxi, raw_segments.pxi, raw_descriptors.pxi or ports.pxi.
 
 `privileged` rows raise #GP(0) unless CPL is 0, `protected` rows #UD in real and V86 mode. A row that leaves its block

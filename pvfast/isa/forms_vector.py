@@ -1,6 +1,6 @@
 """MMX, SSE and SSE2: moves, packed integers, floating point, conversions, shuffles, cache control.
 
-Enters: SDM volume 2; volume 1, chapters 9-11. Leaves: `FORMS`. Next: vectors.py, which reads the `sem` column:
+Enters: SDM volume 2; volume 1, chapters 9-11. Leaves: `FORMS`. Next: forms_x87.py. vectors.py reads the `sem` column:
 
 ``packed:add:u8``   the lane loop `packed_add` of core/sem_vector.pxd on lanes of that type
 ``vector:shufps``   `vector_shufps`, on whole registers; ``vector:sad:size`` gets the operand's bytes as well

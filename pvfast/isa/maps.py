@@ -71,10 +71,10 @@ def generate_raw(out: Output, form: Form, index: int) -> None:
     if raw in ("push_r32", "pop_r32"):
         what = "push_register" if raw == "push_r32" else "pop_register"
         for number, variant in enumerate(VARIANTS[:2]):
-            for base in range(8):
-                name = out.handler(f"h{index}_{raw}_{variant.lower()}_base{base}", comment,
-                                   [f"{what}(cpu, op, mem, {REGISTERS[base]}, {variant})"])
-                out.table.append(f"stack_special[{number}][{0 if raw == 'push_r32' else 1}][{base}] = {name}")
+            for register, register_name in enumerate(REGISTERS):
+                name = out.handler(f"h{index}_{raw}_{variant.lower()}_base{register}", comment,
+                                   [f"{what}(cpu, op, mem, {register_name}, {variant})"])
+                out.table.append(f"stack_special[{number}][{0 if raw == 'push_r32' else 1}][{register}] = {name}")
             out.table.append(f"forms[{index}].live[{variant}] = {name}")    # never chosen: tells that there are some
         out.table.append(f"forms[{index}].live[GENERAL] = raw_{raw}")
         return
@@ -122,11 +122,11 @@ def describe(form: Form, index: int) -> str:
     if any(o == "r/m8" for o in operands):
         attributes.append("A_RM8")
     terminator = form.raw in TERMINATORS or form.raw.startswith("jcc_")
-    for condition, attribute in ((form.ends, "A_ENDS"), (form.lock, "A_LOCK"), (form.privileged, "A_PRIVILEGED"),
-                                 (form.protected, "A_PROTECTED"), (terminator, "A_TERMINATOR"),
-                                 (form.raw == "nop", "A_NOP"),
-                                 (form.sem and operands[0] in ("AL", "AX", "EAX"), "A_ACCUMULATOR")):
-        if condition:
+    for holds, attribute in ((form.ends, "A_ENDS"), (form.lock, "A_LOCK"), (form.privileged, "A_PRIVILEGED"),
+                             (form.protected, "A_PROTECTED"), (terminator, "A_TERMINATOR"),
+                             (form.raw == "nop", "A_NOP"),
+                             (form.sem and operands[0] in ("AL", "AX", "EAX"), "A_ACCUMULATOR")):
+        if holds:
             attributes.append(attribute)
     if form.raw.rstrip("0123456789") in ("movs", "stos", "lods", "cmps", "scas", "ins", "outs"):
         attributes.append("A_STRING")

@@ -1,6 +1,6 @@
 """Specialised handlers: register numbers as constants, pairs fused into one.
 
-Enters: hot 32-bit integer rows. Leaves: handlers in the special_* and fused_* tables. Next: maps.py.
+Enters: hot 32-bit integer rows. Leaves: handlers in the special_* and fused_* tables. Next: vectors.py.
 What is specialised, and what that brought, is in docs/decisions/0002-registers-in-memory.md.
 """
 from __future__ import annotations

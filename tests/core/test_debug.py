@@ -44,7 +44,6 @@ class Debugged(World):
     def __init__(self) -> None:
         super().__init__()
         self.vector(DB, LOGGER)
-        self.resume_flag = 0
         self.logger()
 
     def logger(self, set_in_image: int = 0) -> None:

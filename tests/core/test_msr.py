@@ -5,7 +5,7 @@ import pytest
 
 from .protected import CODE, GP, UD, World
 
-SYSENTER_CS, PAT, MTRR_CAP, MTRR_DEFAULT, DEBUGCTL, EFER = 0x174, 0x277, 0xFE, 0x2FF, 0x1D9, 0xC0000080
+PAT, MTRR_CAP, MTRR_DEFAULT, DEBUGCTL, EFER = 0x277, 0xFE, 0x2FF, 0x1D9, 0xC0000080
 
 
 @pytest.fixture

@@ -117,7 +117,6 @@ class TestFlags:
     """SDM 2 PUSHF and POPF."""
 
     ALL = 0x003F7FD7
-    ARITHMETIC_AND_SYSTEM = 0x244CD7        # all that POPF may set at any privilege, without TF
 
     def test_ring_0_sets_iopl_and_if(self, world):
         world.ring0(f"push ${IOPL | IF | NT | ID | 0xCD7}; popf; pushf; pop %eax; push $2; popf; hlt")

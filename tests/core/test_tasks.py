@@ -47,7 +47,7 @@ STATE16 = ("eip", "eflags", *GENERAL, *SEGMENTS[:4], "ldt")
 DEFAULT = {"eip": TASK_CODE, "eflags": 2, "esp": TASK_STACK, "cs": KERNEL_CODE} | dict.fromkeys(
     ("es", "ss", "ds"), KERNEL_DATA)
 VM = 0x20000
-AVAILABLE, BUSY, AVAILABLE16, BUSY16 = 0x89, 0x8B, 0x81, 0x83
+AVAILABLE, BUSY, AVAILABLE16 = 0x89, 0x8B, 0x81
 EXT = 1
 
 

@@ -196,7 +196,7 @@ class Fuzz:
         return [form for form in COMPARED if not self.tried[form] and not undecided(form)]
 
     def faulting_forms(self) -> list[Form]:
-        """Rows of which fewer than 80 % of the cases complete, by more than chance, though faulting is not their job."""
+        """Rows of which, by more than chance, fewer than 80 % complete, though faulting is not their job."""
         return [form for form in COMPARED if form.raw not in FAULTING and self.completed[form]
                 < COMPLETE * self.tried[form] - 2 * (COMPLETE * (1 - COMPLETE) * self.tried[form]) ** 0.5]
 

@@ -101,10 +101,6 @@ class UnicornRunner:
             self.start()
         return outcome
 
-    def forget(self) -> None:
-        """Slots are about to be used again."""
-        self.uc.ctl_flush_tb()
-
 
 class PvfastRunner:
     """One world of pvfast, whose programs see the same addresses as Unicorn's."""

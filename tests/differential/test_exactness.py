@@ -70,6 +70,15 @@ def load(runner: PvfastRunner, number: int) -> None:
     cpu.eip, cpu.eflags = CODE, eflags
 
 
+def step(runner: PvfastRunner, units: int) -> pvfast.StopReason:
+    """Use up to so many units one by one; why the last step stopped."""
+    for _ in range(units):
+        reason = runner.machine.run(max_instructions=1).reason
+        if reason is not pvfast.StopReason.BUDGET:
+            break
+    return reason
+
+
 @pytest.mark.parametrize(("paged", "segmented"), WORLDS)
 @pytest.mark.parametrize("first", range(0, 120, 20))
 def test_one_run_equals_single_steps(paged: bool, segmented: bool, first: int) -> None:
@@ -79,10 +88,7 @@ def test_one_run_equals_single_steps(paged: bool, segmented: bool, first: int) -
         load(whole, number)
         load(stepped, number)
         stop = whole.machine.run(max_instructions=3000)
-        for _ in range(3000):
-            reason = stepped.machine.run(max_instructions=1).reason
-            if reason is not pvfast.StopReason.BUDGET:
-                break
+        reason = step(stepped, 3000)
         assert state(whole) == state(stepped), f"program {number}"
         assert stop.reason is reason, f"program {number}"
 
@@ -143,9 +149,7 @@ def test_debugged_runs_equal_single_steps(paged: bool, segmented: bool) -> None:
         debug(whole, number)
         debug(stepped, number)
         whole.machine.run(max_instructions=2000)
-        for _ in range(2000):
-            if stepped.machine.run(max_instructions=1).reason is not pvfast.StopReason.BUDGET:
-                break
+        step(stepped, 2000)
         assert state(whole) == state(stepped), f"program {number}"
         assert whole.read(COUNTER, 4) == stepped.read(COUNTER, 4)
         traps += int.from_bytes(whole.read(COUNTER, 4), "little")
@@ -195,9 +199,7 @@ def test_interrupted_runs_equal_single_steps(paged: bool, segmented: bool, user:
         interrupt(whole, number)
         interrupt(stepped, number)
         whole.machine.run(max_instructions=1500)
-        for _ in range(1500):
-            if stepped.machine.run(max_instructions=1).reason is not pvfast.StopReason.BUDGET:
-                break
+        step(stepped, 1500)
         assert state(whole) == state(stepped), f"program {number}"
         assert whole.read(COUNTER, 4) == stepped.read(COUNTER, 4)
         delivered += int.from_bytes(whole.read(COUNTER, 4), "little")

@@ -18,7 +18,7 @@ V5_10, V4_19, V3_16, V2_6_32 = (f"Linux version {version} x\0".encode() for vers
     "5.10.0", "4.19.0", "3.16.0", "2.6.32"))
 TEXT_32, TEXT_64 = BASES[32] + TEXT, BASES[64] + TEXT
 FUNCTION, OTHER, LABELS = TEXT_32 + 0x800, TEXT_32 + 0x900, TEXT_32 + 0xA00
-ANY_32, ANY_OLD = 0xF, 0x7
+ANY_32 = 0xF
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 /* What compilers make of floating point and of loops over small integers, with -msse2: five kernels.
  *
- * Enters: `input`, random words from the test. Leaves: `output`. Next: test_compiled.py, which runs this twice: the same
- * 32-bit program in the guest and on the host, whose results have to be equal bit for bit.
+ * Enters: `input`, random words from the test. Leaves: `output`. Next: test_compiled.py, which runs this twice: the
+ * same 32-bit program in the guest and on the host, whose results have to be equal bit for bit.
  */
 typedef unsigned char u8;
 typedef unsigned int u32;

@@ -1,10 +1,13 @@
-/* core/host_sse.h as a shared library, for test_portable_sse.py: built twice, with the host's instructions and with C. */
+/* core/host_sse.h as a shared library, for test_portable_sse.py: built with the host's instructions, and with C. */
 #include "host_sse.h"
 
 typedef void (*primitive)(void *result, const void *a, const void *b);
 
 #define PREDICATE(kind, number) \
-    static void cmp##kind##number(void *result, const void *a, const void *b) { pvfast_cmp##kind(result, a, b, number); }
+    static void cmp##kind##number(void *result, const void *a, const void *b) \
+    { \
+        pvfast_cmp##kind(result, a, b, number); \
+    }
 #define PREDICATES(kind) PREDICATE(kind, 0) PREDICATE(kind, 1) PREDICATE(kind, 2) PREDICATE(kind, 3) \
     PREDICATE(kind, 4) PREDICATE(kind, 5) PREDICATE(kind, 6) PREDICATE(kind, 7)
 PREDICATES(ps) PREDICATES(pd) PREDICATES(ss) PREDICATES(sd)

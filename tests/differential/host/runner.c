@@ -1,13 +1,14 @@
 /* The host processor as a runner of cases: 32-bit code in LDT segments, every case ended by a signal.
  *
- * Enters: stdin, shared memory with a `struct job`; a byte on stdout, a socket, starts a batch. Leaves: the states in the
- * same memory, then a byte on the socket. Next: host.py, which builds and drives this (gcc -m32 -nostdlib: no 32-bit libc).
+ * Enters: stdin, shared memory with a `struct job`; a byte on stdout, a socket, starts a batch. Leaves: the states in
+ * the same memory, then a byte on the socket. Next: host.py, which builds and drives this (gcc -m32 -nostdlib: no
+ * 32-bit libc).
  *
  * Segments of the LDT have a base, so that a case sees the addresses it has in the other runners, 0x3000 too. A case is
  * entered by FXRSTOR, POPF and a far jump; its end is an INT3 behind it. The fault that ends it, and that INT3, are
  * signals, and the kernel's signal frame holds all of the state.
  *
- * Design: signals rather than ptrace. The frame has the vector, the error code and CR2, which ptrace keeps to itself
+ * Design: signals rather than ptrace (docs/decisions/0007-host-runner.md). The frame has the vector, the error code and CR2, which ptrace keeps to itself
  * (#GP, #OF and #BR are all SIGSEGV), and a case costs one signal rather than two process switches and six calls.
  */
 typedef unsigned char u8;
@@ -23,7 +24,7 @@ enum { PROT_RW = 3, PROT_RWX = 7, MAP_SHARED = 1, MAP_PRIVATE_FIXED_ANONYMOUS = 
 enum { MEMORY = 0, SOCKET = 1, CASES = 64, SEGMENTS = 16 };
 enum { WINDOW = 0x3000, WINDOW_BYTES = 0x6000, CODE_BYTES = 0x400, FXSAVE_BYTES = 512 };
 
-/* --- What Python writes and reads (host.py has the same layout) ---------------------------------------------------- */
+/* --- What Python writes and reads (host.py has the same layout) --------------------------------------------------- */
 
 struct user_desc {                      /* modify_ldt(2) */
     u32 entry, base, limit, flags;
@@ -46,7 +47,7 @@ struct job {
     struct state state[CASES];
 };
 
-/* --- What the kernel writes ------------------------------------------------------------------------------------------ */
+/* --- What the kernel writes --------------------------------------------------------------------------------------- */
 
 struct ucontext {                       /* asm/sigcontext.h, of 32-bit programs */
     u32 flags, link, stack[3];
@@ -80,7 +81,7 @@ static void copy(void *to, const void *from, u32 bytes)
     __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(bytes) : : "memory");
 }
 
-/* --- One case -------------------------------------------------------------------------------------------------------- */
+/* --- One case ----------------------------------------------------------------------------------------------------- */
 
 static struct job *job;
 static struct state *running;           /* 0: no case is */
@@ -163,7 +164,7 @@ static void run(struct state *state)
     copy(state->window, arena + WINDOW, WINDOW_BYTES);
 }
 
-/* --- Batches --------------------------------------------------------------------------------------------------------- */
+/* --- Batches ------------------------------------------------------------------------------------------------------ */
 
 static void check(int result, int status)
 {
