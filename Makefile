@@ -2,10 +2,10 @@
 #
 #   make run      the main job: measure the built-in guest       make test     build and pass the tests
 #   make check    linters, warnings, stubs, generator, doctests  make checked  the same tests on the checked build
-#   make gate     compare with pvfast-baseline.json, exactly     make fuzz     1,000,000 cases, recorded under docs/
-#   make bench    asv, on the last commit                        make fuzz-bytes  hostile machines, under sanitizers
-#   make instructions  docs/instructions.md, from the rows
-#   make bench-peers  docs/performance-table.md                  make wheel    build a wheel and try it elsewhere
+#   make gate     compare with pvfast-baseline.json, exactly     make build    set up the environment, and build
+#   make fuzz     1,000,000 cases, recorded under docs/          make fuzz-bytes  hostile machines, under sanitizers
+#   make bench    asv, on the last commit                        make bench-peers  docs/performance-table.md
+#   make wheel    build a wheel and try it elsewhere             make instructions  docs/instructions.md, from the rows
 #   make clean    remove what was built                          make distclean  ... and the environments
 #
 # ARGS is passed on: `make run ARGS="--json run.json"`, `make test ARGS="-k segments"`. Safe with -j.

@@ -3,10 +3,18 @@
 """The core: one extension module, in topic files.
 
 Enters: guest bytes and machine state. Leaves: `Engine`, which pvfast.machine.Machine builds on.
-Reading order: types.pxd, flags.pxd, sem_alu.pxd, access.pxd, memory.pxi, sem_stack.pxi, sem_branch.pxi, blocks.pxi,
-decoder.pxi, block_decoder.pxi, run.pxi, then segments.pxi, mode_8086.pxi, tasks.pxi, transfers.pxi, debug.pxi,
-interrupts.pxi, system.pxi, hypervisor.pxi, x87.pxi (and x87_*.pxi), sem_vector.pxd, vector.pxi, and last registers.pxi
-and machine.pxi (the Python face). introspect.pxi is for tests, engine.pxd for extension modules outside the core.
+Reading order, which each file's "Next:" follows:
+
+* a uop runs: types.pxd, flags.pxd, sem_alu.pxd, access.pxd, memory.pxi, sem_stack.pxi, sem_branch.pxi, blocks.pxi,
+  decoder.pxi, block_decoder.pxi, run.pxi;
+* integers: sem_string.pxi, sem_integer.pxi, sem_decimal.pxi;
+* protection: segments.pxi, mode_8086.pxi, tasks.pxi, transfers.pxi, debug.pxi, interrupts.pxi;
+* system instructions: system.pxi, control.pxi, msr.pxi, raw_segments.pxi, raw_descriptors.pxi, ports.pxi;
+* floating point and vectors: x87.pxi, x87_arithmetic.pxi, x87_moves.pxi, x87_state.pxi, sem_vector.pxd, vector.pxi;
+* what is outside: hypervisor.pxi, x87_registers.pxi, registers.pxi, machine.pxi (the Python face).
+
+introspect.pxi is for tests, engine.pxd for extension modules outside the core; the headers are host.h, x87.h (made by
+host_x87.h or soft_x87.h) and host_sse.h.
 """
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memmove, memset
