@@ -43,11 +43,11 @@ cdef enum:
 cdef struct FormInfo:
     u16 attributes
     u8 immediate
-    u8 reads                # flags, bits as in EFLAGS folded by fold_flags()
+    u8 reads                # flags, as fold() of isa/maps.py makes them
     u8 writes
     u8 kills                # written whatever the operands
     u8 cost
-    u8 fuse                 # class of fused.pxi tables, 0: none
+    u8 fuse                 # FUSE_ class of isa/specialisation.py, 0: none
     u8 condition            # of Jcc, else 255
     u8 feature              # bit of CPU.features without which it is #UD, or ALWAYS
     Handler live[8]

@@ -20,7 +20,6 @@ cdef enum:
     TSS32_TRAP = 100        # bit 0: #DB when the task is entered
     TSS16_STATE = 14        # SDM 3:7.6, figure 7-10
     TSS16_LIMIT = 43
-    TSS_BYTES = TSS32_LIMIT + 1
     BUSY_BYTE = 5           # of a descriptor: its type
 
 cdef struct Span:           # physical places of linear memory that lies in one or two pages, all of it RAM or ROM

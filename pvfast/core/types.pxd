@@ -9,7 +9,6 @@ from libc.stdint cimport (int8_t as i8, int16_t as i16, int32_t as i32, int64_t 
 
 cdef extern from "host.h" nogil:
     const bint TAIL_CALLS "PVFAST_TAIL_CALLS"
-    const bint CHECKED "PVFAST_CHECKED"
     bint rare "PVFAST_RARE"(bint condition)
     u32 whole_word "pvfast_whole_word"(const u32* word)
     u32 lowest_bit "pvfast_lowest_bit"(u32 word)
@@ -80,7 +79,6 @@ cdef enum:
     CR0_EM = 0x4
     CR0_TS = 0x8
     CR0_ET = 0x10
-    CR0_NE = 0x20
     CR0_WP = 0x10000
     CR0_AM = 0x40000
     CR0_NW = 0x20000000

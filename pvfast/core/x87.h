@@ -50,10 +50,8 @@ static inline void x87_from_integer(x87_real *a, int64_t value) {
 
 #if (defined(__GNUC__) || defined(__clang__)) && (defined(__x86_64__) || defined(__i386__)) \
     && !defined(PVFAST_PORTABLE_X87)
-#define PVFAST_HOST_X87 1
 #include "host_x87.h"
 #else
-#define PVFAST_HOST_X87 0
 #include "soft_x87.h"
 #endif
 

@@ -22,7 +22,6 @@ cdef extern from "x87.h" nogil:
     ctypedef struct x87_real:
         u64 significand
         u16 exponent
-    const bint HOST_X87 "PVFAST_HOST_X87"
     const u32 NORMAL_CONTROL "X87_NORMAL_CONTROL"
     u32 x87_enter()
     void x87_leave(u32 before)

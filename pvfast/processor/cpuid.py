@@ -13,9 +13,7 @@ FEATURE_BITS = {"FPU": 0, "VME": 1, "DE": 2, "PSE": 3, "TSC": 4, "MSR": 5, "PAE"
 """Bits of CPU.features by name; rows of isa/ name them. Bits 0-31 are CPUID.1:EDX (SDM 2, CPUID, table 3-11). Those
 above are announced elsewhere, NX in CPUID.80000001:EDX, or nowhere: that CPUID and RDPMC are there."""
 
-EXECUTED = frozenset((
-    "FPU", "VME", "DE", "PSE", "TSC", "MSR", "PAE", "MCE", "CX8", "SEP", "MTRR", "PGE", "MCA", "CMOV", "PAT", "PSE36",
-    "CLFSH", "MMX", "FXSR", "SSE", "SSE2", "NX", "CPUID", "RDPMC"))
+EXECUTED = frozenset(FEATURE_BITS)
 """The features that the core executes: no processor has others, whatever its original had."""
 
 _CLFLUSH_8_BYTES = 8            # the line that CLFLUSH flushes, in units of 8 bytes

@@ -6,6 +6,7 @@ A GDT, an IDT whose handlers halt, a TSS, and stacks at fixed addresses; guest c
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pvfast
@@ -124,3 +125,18 @@ class World:
             segment.set(USER_DATA, 0, 0xFFFFFFFF, 0xC0F3)
         self.cpu.esp = USER_STACK
         self.cpu.eflags = eflags
+
+
+def at_once_and_stepped(build: Callable[[], World], units: int) -> World:
+    """Run a world to HLT at once, and another one in single steps: registers, counters and RAM are equal in the end."""
+    once, stepped = build(), build()
+    stop = once.machine.run(max_instructions=units)
+    for _ in range(units):
+        reason = stepped.machine.step().reason
+        if reason is not pvfast.StopReason.BUDGET:
+            break
+    assert stop.reason is reason is pvfast.StopReason.HALT
+    assert once.cpu.registers() == stepped.cpu.registers()
+    assert once.machine.counters.as_dict() == stepped.machine.counters.as_dict()
+    assert bytes(once.machine.ram) == bytes(stepped.machine.ram)
+    return once

@@ -5,9 +5,21 @@ import struct
 
 import pytest
 
-import pvfast
-
-from .protected import AC, CODE, GP, HANDLERS, PAGE_FAULT, RING0_STACK, TSS, UD, USER_CODE, USER_DATA, USER_STACK, World
+from .protected import (
+    AC,
+    CODE,
+    GP,
+    HANDLERS,
+    PAGE_FAULT,
+    RING0_STACK,
+    TSS,
+    UD,
+    USER_CODE,
+    USER_DATA,
+    USER_STACK,
+    World,
+    at_once_and_stepped,
+)
 
 ALIGNMENT = 17
 AM = 0x40000
@@ -122,12 +134,6 @@ def test_a_run_in_single_steps_is_the_same():
         world.cpu.eip = CODE
         return world
 
-    once, stepped = build(), build()
-    once.machine.run(max_instructions=10_000)
-    for _ in range(10_000):
-        if stepped.machine.step().reason is not pvfast.StopReason.BUDGET:
-            break
-    assert once.cpu.eip == stepped.cpu.eip == HANDLERS + 16 * UD + 1
-    assert once.machine.counters.as_dict() == stepped.machine.counters.as_dict()
-    assert once.machine.read(DATA, 8) == stepped.machine.read(DATA, 8)
+    once = at_once_and_stepped(build, 10_000)
+    assert once.cpu.eip == HANDLERS + 16 * UD + 1
     assert once.machine.counters.faults == 10

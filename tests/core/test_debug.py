@@ -5,8 +5,6 @@ import struct
 
 import pytest
 
-import pvfast
-
 from .protected import (
     CODE,
     DB,
@@ -24,6 +22,7 @@ from .protected import (
     USER_DATA,
     USER_STACK,
     World,
+    at_once_and_stepped,
     descriptor,
 )
 
@@ -442,13 +441,5 @@ def test_a_run_in_single_steps_is_the_same(eflags, kind):
         world.machine.inject_interrupt(0x20)
         return world
 
-    once, stepped = build(), build()
-    stop = once.machine.run(max_instructions=10_000)
-    for _ in range(10_000):
-        if (reason := stepped.machine.step().reason) is not pvfast.StopReason.BUDGET:
-            break
-    assert stop.reason is reason is pvfast.StopReason.HALT
+    once = at_once_and_stepped(build, 10_000)
     assert len(once.traps) >= 5
-    assert once.traps == stepped.traps
-    assert once.cpu.registers() == stepped.cpu.registers()
-    assert once.machine.counters.as_dict() == stepped.machine.counters.as_dict()

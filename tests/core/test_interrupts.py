@@ -35,6 +35,7 @@ from .protected import (
     USER_DATA,
     USER_STACK,
     World,
+    at_once_and_stepped,
     descriptor,
 )
 
@@ -329,11 +330,4 @@ def test_a_run_in_single_steps_is_the_same():
         world.cpu.eax = 0
         return world
 
-    once, stepped = build(), build()
-    once.machine.run(max_instructions=1000)
-    for _ in range(1000):
-        if stepped.machine.step().reason is not pvfast.StopReason.BUDGET:
-            break
-    assert once.cpu.eax == 20
-    assert once.cpu.registers() == stepped.cpu.registers()
-    assert once.machine.counters.as_dict() == stepped.machine.counters.as_dict()
+    assert at_once_and_stepped(build, 1000).cpu.eax == 20

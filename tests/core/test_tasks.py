@@ -35,6 +35,7 @@ from .protected import (
     USER_DATA,
     USER_STACK,
     World,
+    at_once_and_stepped,
     descriptor,
     gate,
 )
@@ -547,13 +548,6 @@ def test_a_run_in_single_steps_is_the_same():
         world.machine.inject_interrupt(0x20)
         return world
 
-    once, stepped = build(), build()
-    once.machine.run(max_instructions=1000)
-    for _ in range(1000):
-        if stepped.machine.step().reason is not pvfast.StopReason.BUDGET:
-            break
+    once = at_once_and_stepped(build, 1000)
     assert once.saved(TASK_TSS)["edi"] == 10
     assert once.cpu.eip == HANDLERS + 16 * TS + 1      # the last time its DS was bad
-    assert once.cpu.registers() == stepped.cpu.registers()
-    assert once.machine.counters.as_dict() == stepped.machine.counters.as_dict()
-    assert once.machine.read(0, 0x10000) == stepped.machine.read(0, 0x10000)
