@@ -137,6 +137,12 @@ cdef inline bint virtual_interrupts(CPU* cpu) noexcept nogil:
             and (cpu.cr4 & (CR4_VME if v86_mode(cpu) else CR4_PVI)) != 0)
 
 
+cdef inline bint refused_virtual_interrupt(CPU* cpu) noexcept nogil:
+    """#GP(0) in front of an instruction that finds VIF and VIP both set (SDM 3:20.3.2). STI, POPF and IRET of the
+    program refuse to get there, so only what comes from elsewhere can: by way of the dispatcher."""
+    return cpu.eflags & (VIF | VIP) == VIF | VIP and virtual_interrupts(cpu)
+
+
 cdef bint may_use_flags(CPU* cpu, u32 size) noexcept nogil:
     """PUSHF, POPF and IRET in V86 mode need IOPL 3; those of 16 bits only, virtual interrupts instead."""
     if iopl_of(cpu) < 3 and not (size == 2 and virtual_interrupts(cpu)):

@@ -67,7 +67,7 @@ cdef Block* block_here(CPU* cpu, u32 mode) noexcept nogil:
     """The block at CS:EIP, or NULL after delivering the fault of fetching it."""
     cdef u32 linear = <u32>(cpu.seg[CS].base + cpu.eip)
     cdef u64 physical
-    if cpu.eip > cpu.seg[CS].limit:
+    if cpu.eip > cpu.seg[CS].limit or rare(refused_virtual_interrupt(cpu)):
         note_fault(cpu, VECTOR_GP, 0)
     elif translate_fetch(cpu, linear, cpu.cpl == 3, &physical):
         return find_block(cpu, physical, linear, mode)

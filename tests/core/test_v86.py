@@ -338,6 +338,23 @@ class TestVirtualInterrupts:
         taken = vme.v86("68d70e 680021 6a00 cf")
         assert (taken.cs, taken.eflags & ~0x10000) == (0x2100, VM | VIF | 0xCD7)
 
+    def test_no_instruction_begins_with_vif_and_vip(self, vme: V86) -> None:
+        """#GP(0) at whatever finds both set (SDM 3:20.3.2), unless IF is the program's."""
+        assert vme.refused("90", VIF | VIP)
+        assert vme.completes("90", IOPL3 | VIF | VIP).eflags & (VIF | VIP) == VIF | VIP
+        vme.cpu.cr4 = 0
+        assert vme.completes("90", VIF | VIP).eflags & (VIF | VIP) == VIF | VIP
+
+    @pytest.mark.parametrize(("flags", "eip"), [(VIF | VIP, 0), (VIF, 1), (VIP, 1), (IOPL3 | VIF | VIP, 1)])
+    def test_iretd_to_vif_and_vip(self, vme: V86, flags: int, eip: int) -> None:
+        """nop; hlt: the fault is that of the first instruction of the program."""
+        vme.machine.write(BASE, b"\x90\xf4")
+        frame = (0, 0, DATA_SEGMENT, DATA_SEGMENT, STACK_SEGMENT, SP, VM | flags | 2, SEGMENT, 0)
+        taken = vme.ring0("; ".join(f"push ${value:#x}" for value in frame) + "; iret")
+        assert isinstance(taken, Taken)
+        assert (taken.vector, taken.error, taken.cs, taken.eip) == (GP, 0, SEGMENT, eip)
+        assert taken.eflags & (VIF | VIP) == flags & (VIF | VIP)
+
     @pytest.mark.parametrize("code", ["669c", "669d", "66cf"])
     def test_doubleword_forms_need_iopl_3(self, vme: V86, code: str) -> None:
         assert vme.refused(code)
@@ -415,6 +432,12 @@ class TestProtectedVirtualInterrupts:
     def test_sti_with_an_interrupt_pending(self, pvi: V86) -> None:
         taken = pvi.ring3("sti; hlt", VIP | 2)
         assert (taken.vector, taken.eip) == (GP, 0x10000)
+
+    def test_no_instruction_begins_with_vif_and_vip(self, pvi: V86) -> None:
+        taken = pvi.ring3("nop; hlt", VIF | VIP | 2)
+        assert (taken.vector, taken.error, taken.eip) == (GP, 0, 0x10000)
+        assert pvi.ring3("nop; hlt", IOPL3 | VIF | VIP | 2).eip == 0x10001
+        assert pvi.ring0("nop; hlt", VIF | VIP | 2).eip == 0x10002
 
     def test_pushf_and_popf_do_not_know_vif(self, pvi: V86) -> None:
         taken = pvi.ring3("pushf; pop %eax; push $0x202; popf; hlt", VIF | 2)
