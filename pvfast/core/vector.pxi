@@ -114,7 +114,8 @@ ctypedef fused wide_lane:
 
 
 cdef bint begin_float(CPU* cpu) noexcept nogil:
-    """The guest's MXCSR into the host, for this instruction or, with all exceptions masked, for the run."""
+    """The guest's MXCSR into the host, for this instruction or, with all exceptions masked, for the run. Always True:
+    it stands behind permit() in conditions."""
     if cpu.mxcsr_loaded:
         return True
     cpu.host_mxcsr = get_host_mxcsr()

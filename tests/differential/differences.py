@@ -47,10 +47,8 @@ TRAPS = {"int1", "int3", "int_n", "ud1", "ud2"}
 FAULTING = TRAPS | FORBIDDEN
 """Exempt from the share of cases that complete, and not in sequences."""
 
-
 RING_DEPENDENT = {"cli", "sti", "hlt", "popf", "popf16", "pushf", "pushf16", "int_n"}
 """Raw handlers whose result depends on the ring; so does every privileged one's."""
-
 
 VECTOR_FEATURES = ("MMX", "SSE", "SSE2", "CLFSH")
 

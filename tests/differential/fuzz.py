@@ -44,8 +44,6 @@ CHUNK = 0x2000
 """Cases that one process runs with fresh runners. Fewer than slots, so that no address is used twice."""
 COLLECT = 0x800
 """Handlers are collected after this many cases, well before the arena is used again."""
-
-
 COMPLETE = 0.8
 """The share of a row's cases that must get to their end: faulting is cheap to compare."""
 
