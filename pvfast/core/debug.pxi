@@ -111,6 +111,7 @@ cdef void deliver_trap(CPU* cpu) noexcept nogil:
     """#DB for what has been collected; again later when its frame lies on a device."""
     cdef u32 traps = cpu.debug_traps
     cpu.dr[6] |= traps
+    cpu.debug_traps = 0         # a hypervisor may deal with it, and nothing else would clear them
     deliver(cpu, VECTOR_DB, 0, False, False)
     cpu.delivering = cpu.exit == EXIT_IO
     if cpu.delivering:

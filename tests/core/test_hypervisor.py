@@ -58,6 +58,16 @@ def test_external_interrupts_are_offered() -> None:
     assert recorder.seen == [(0x30, None, False, 0x1000)]
 
 
+def test_single_steps_are_offered_once_each() -> None:
+    """nop; nop; hlt: dealing with a trap does away with it, wherever the hypervisor lets the guest go on."""
+    recorder = Recorder(1)
+    machine = pvfast.Machine(ram="1M", hypervisor=recorder)
+    machine.write(0x1000, bytes.fromhex("9090" + HLT))
+    machine.cpu.eip, machine.cpu.eflags = 0x1000, 0x100
+    assert machine.run(max_instructions=100).reason is pvfast.StopReason.HALT
+    assert [(vector, eip) for vector, _, _, eip in recorder.seen] == [(1, 0x1001), (1, 0x1002), (1, 0x1003)]
+
+
 def test_what_is_declined_goes_through_the_idt() -> None:
     """No IDT: #GP, #DF and shutdown, each of them offered, and the counters as on bare hardware."""
     recorder = Recorder()
