@@ -121,6 +121,26 @@ class TestMemory:
             assert machine.read(0x40000, 1) == b"\x07"
             machine.restore(state)
 
+    def test_memory_beside_a_device_is_changed_once(self):
+        """The instruction runs again for each byte of the device, and must find the memory as it was."""
+        class Device:
+            def __init__(self):
+                self.content = bytearray(8)
+
+            def read(self, offset, size):
+                return self.content[offset]
+
+            def write(self, offset, size, value):
+                self.content[offset] = value
+
+        machine, labels = machine_with("addl $0xff01ff01, 0x1fffe\nmovl $9, %eax\nxchgl %eax, 0x1fffd\ndone: nop")
+        device = Device()
+        machine.map_mmio(0x20000, 0x1000, device)
+        machine.write(0x1FFFC, b"\0\0\x01\x02")
+        machine.run(until=labels["done"])
+        assert (machine.read(0x1FFFC, 4) + device.content[:4]).hex() == "0009000000ff0000"
+        assert machine.cpu.eax == 0x02010200
+
     def test_a_device_between_bytes_of_an_access(self):
         class Device:
             def read(self, offset, size):

@@ -64,6 +64,11 @@ cdef Region* find_region(CPU* cpu, u64 physical) noexcept nogil:
     return NULL
 
 
+cdef bint is_device(CPU* cpu, u64 physical) noexcept nogil:
+    cdef Region* region = find_region(cpu, physical)
+    return region != NULL and region.kind == REGION_MMIO
+
+
 cdef bint device_access(CPU* cpu, u32 kind, u64 address, u32 size, u32* value) noexcept nogil:
     """A port or MMIO access: replayed when the host has performed it, otherwise an exit that asks the host to."""
     cdef Io* done
@@ -428,11 +433,15 @@ cdef bint checked_write(CPU* cpu, u32 linear, u32 size, bint user, u32 value) no
 
 
 cdef bint split_write(CPU* cpu, u64 low, u64 high, u32 first, u32 size, u32 value) noexcept nogil:
-    """A store across two pages or regions, byte by byte."""
-    cdef u32 i
-    for i in range(size):
-        if not physical_write(cpu, low + i if i < first else high + i - first, 1, (value >> (8 * i)) & 0xFF):
-            return False
+    """A store across two pages or regions, byte by byte: first to devices, for which the instruction runs again and
+    may read the memory again."""
+    cdef u32 i, part
+    cdef u64 at
+    for part in range(2):
+        for i in range(size):
+            at = low + i if i < first else high + i - first
+            if is_device(cpu, at) == (part == 0) and not physical_write(cpu, at, 1, (value >> (8 * i)) & 0xFF):
+                return False
     return True
 
 
