@@ -67,12 +67,12 @@ cdef bint at_breakpoint(CPU* cpu) noexcept nogil:
 
 cdef u32 alignment_of(u32 size) noexcept nogil:
     """SDM 3:6.15, table 6-7, by size: pseudo-descriptors 4, extended precision 8, x87 environments 4 or 2. Operands of
-    16 bytes and the image of FXSAVE have rules of their own."""
+    16 bytes and the image of FXSAVE, multiples of 16 all, have rules of their own."""
     if size == 6:
         return 4
     if size == 10:
         return 8
-    return 1 if size == 16 or size == 512 else size & (~size + 1)
+    return 1 if size & 15 == 0 else size & (~size + 1)
 
 
 cdef bint checked_access(CPU* cpu, Segment* s, u32 which, u32 linear, u32 size, bint write) noexcept nogil:

@@ -55,6 +55,12 @@ class TestAccesses:
         assert (taken.vector, taken.error) == ((ALIGNMENT, 0) if faults else (UD, None))
         assert not faults or taken.eip == CODE + 1
 
+    @pytest.mark.parametrize("osfxsr", [0, 0x200])
+    @pytest.mark.parametrize("source", ["fxsave 0x40010", "fxrstor 0x40010"])
+    def test_the_image_of_fxsave_lies_on_16_bytes(self, world, source, osfxsr):
+        world.cpu.cr4 = osfxsr
+        assert world.ring3(f"{source}; ud2", eflags=2 | AC).vector == UD
+
     @pytest.mark.parametrize("source", ["push %eax", "pop %eax", "call . + 5", "ret", "pusha", "popa", "pushf", "leave",
                                         "enter $0, $0"])
     def test_the_stack(self, world, source):
