@@ -54,7 +54,7 @@ class Explanation:
         Examples
         --------
         >>> Explanation("native/irq_disable", (), (), ()).cause
-        'neither sites nor instructions differ: the cost model or the machine does'
+        'nothing differs'
         """
         changed = [site.label for site in self.sites if not site.same]
         if changed:
@@ -62,6 +62,8 @@ class Explanation:
         if self.paths:
             forms = ", ".join(form for form, _ in self.paths)
             return f"the sites are the same; the code that they reach is different ({forms})"
+        if not self.changes:
+            return "nothing differs"
         return "neither sites nor instructions differ: the cost model or the machine does"
 
 
