@@ -146,12 +146,12 @@ cdef void raw_arpl_r(CPU* cpu, Uop* op, char* mem) noexcept nogil:
 
 
 cdef void raw_arpl_m(CPU* cpu, Uop* op, char* mem) noexcept nogil:
-    """ARPL m16, r16."""
+    """ARPL m16, r16: processors ask for the right to write only when there is something to write."""
     cdef u32 rpl = cpu.gpr[op.reg].w & SELECTOR_RPL
     cdef u32 offset = effective_address(cpu, op)
     cdef u32 selector
     cdef bint adjust
-    if not virtual_read_locked(cpu, op.segment, offset, 2, &selector):
+    if not virtual_read(cpu, op.segment, offset, 2, &selector):
         raise_fault(cpu, op)
         return
     adjust = selector & SELECTOR_RPL < rpl

@@ -250,6 +250,14 @@ class TestLooking:
         world.ring0("mov $0x21, %eax; mov $0x13, %ecx; arpl %cx, %ax; setz %dl; arpl %cx, %ax; setz %dh; hlt")
         assert (world.cpu.eax, world.cpu.edx & 0xFFFF) == (0x23, 1)
 
+    @pytest.mark.parametrize(("rpl", "faults"), [(1, False), (3, True)])
+    def test_arpl_writes_only_what_it_raises(self, world, rpl, faults):
+        """As processors do: a selector that is high enough already may lie in read-only memory."""
+        world.describe(SPARE, descriptor(0, 0xFFFFF, 0x90))
+        world.machine.write(0x5000, (0x21).to_bytes(2, "little"))
+        taken = world.ring0(f"mov ${SPARE}, %eax; mov %eax, %ds; mov ${rpl}, %ecx; .byte 0x63, 0x0d; .long 0x5000; hlt")
+        assert (getattr(taken, "vector", None) == GP) == faults
+
 
 class TestFarTransfers:
     """SDM 2 JMP, CALL and RET; SDM 3:5.8."""
