@@ -28,9 +28,8 @@ def points() -> dict[str, int]:
     return found
 
 
-def main(path: str, other: str = "") -> int:
-    """Write the figures; compare them with another build's."""
-    found = Measurement({"image": "benchmarks"}, points())
+def record(found: Measurement, path: str, other: str = "") -> int:
+    """Write figures; compare them with another build's. Returns the exit status."""
     write_baseline(path, found)
     if not other:
         return 0
@@ -40,4 +39,4 @@ def main(path: str, other: str = "") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(record(Measurement({"image": "benchmarks"}, points()), *sys.argv[1:]))

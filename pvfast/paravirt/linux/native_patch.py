@@ -11,6 +11,7 @@ written down here (arch/x86/kernel/paravirt_patch.c).
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 from types import MappingProxyType
 
 from pvfast.images.kernel import KernelImage
@@ -96,10 +97,14 @@ class NativePatcher(SitePatcher):
         if self.version >= _NO_CLOBBERS_SINCE:
             return False
         wanted = _CLBR_ANY[self.image.bits]
-        if site.clobbers == _CLBR_ANY_BEFORE_2_6_30 and not any(s.clobbers > _CLBR_ANY_BEFORE_2_6_30
-                                                                for s in self.sites):
+        if site.clobbers == _CLBR_ANY_BEFORE_2_6_30 and self._most_clobbers <= _CLBR_ANY_BEFORE_2_6_30:
             wanted = _CLBR_ANY_BEFORE_2_6_30
         return bool(wanted & ~site.clobbers)
+
+    @cached_property
+    def _most_clobbers(self) -> int:
+        """Of all sites: what CLBR_ANY is in this kernel."""
+        return max(site.clobbers for site in self.sites)
 
     # --- Instructions ---------------------------------------------------------------------------------------------
 
@@ -122,13 +127,16 @@ class NativePatcher(SitePatcher):
         """The instructions of an operation in this version."""
         if self.version >= _STRUCTURE_SINCE:
             return PATCHED[self.image.bits].get(operation)
+        return next((self.image.read(start, length) for name, (start, length) in self._labelled.items()
+                     if name.endswith(f"_{operation}")), None)
+
+    @cached_property
+    def _labelled(self) -> Mapping[str, tuple[int, int]]:
+        """Linear address and length of the instructions between labels, by what follows start_ and end_."""
         found = self.symbols.addresses
-        for name, start in found.items():
-            if name.startswith("start_") and name.endswith(f"_{operation}"):
-                end = found.get("end_" + name.removeprefix("start_"))
-                if end is not None and 0 < end - start <= _LONGEST:
-                    return self.image.read(start, end - start)
-        return None
+        starts = {name.removeprefix("start_"): at for name, at in found.items() if name.startswith("start_")}
+        return {name: (start, found[f"end_{name}"] - start) for name, start in starts.items()
+                if 0 < found.get(f"end_{name}", 0) - start <= _LONGEST}
 
     def _by_body(self, site: SiteRecord, callee: int) -> bytes | None:
         """Without symbols: a function of nothing but an operation's instructions performs it; others are not known."""
