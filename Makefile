@@ -18,10 +18,10 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 MODULES := $(shell find pvfast -name '*.pyx')
-GENERATED := pvfast/core/generated pvfast/paravirt/hypervisors/xen_numbers.pxi
+GENERATED := pvfast/core/generated $(wildcard pvfast/paravirt/hypervisors/*_numbers.pxi)
 CYTHON := $(MODULES) $(filter-out $(GENERATED:%=%%),$(shell find pvfast -name '*.px[di]'))
 CORE := $(CYTHON) $(wildcard pvfast/core/*.h pvfast/isa/*.py pvfast/processor/costs.py) \
-    pvfast/paravirt/hypervisors/xen_interface.py
+    $(wildcard pvfast/paravirt/hypervisors/*_interface.py)
 BUILT := $(VENV)/built
 EXTRAS = $(BIN)/python -c 'import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
     print(*(row for name in sys.argv[1:] for row in (project["build-system"]["requires"] if name == "build" else \

@@ -53,7 +53,7 @@ def test_version() -> None:
 
 @pytest.mark.parametrize("arguments", [
     ("walk",), ("run", "--colour"), ("run", "--operation", "popf"), ("run", "--hypervisor", "bochs"), ("sites",),
-    ("sites", "vmlinux", "--json", "--csv"), ("patch", "vmlinux", "--hypervisor", "vmi"),
+    ("sites", "vmlinux", "--json", "--csv"), ("patch", "vmlinux", "--hypervisor", "bochs"),
     ("patch", "vmlinux", "--vcpus", "1"), ("patch", "vmlinux", "--hypervisor", "xen", "--vcpus", "0"),
     ("run", "--image", "vmlinux", "--hypervisor", "xen"), ("run", "--processor", "i4004"),
 ])

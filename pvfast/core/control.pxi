@@ -13,11 +13,13 @@ cdef extern from *:
     #define PVFAST_DR7_WRITABLE 0xFFFF23FFu
     #define PVFAST_CR0_BITS 0xE005003Fu
     #define PVFAST_EXTENDED_LEAF 0x80000000u
+    #define PVFAST_HYPERVISOR_LEAF 0x40000000u
     """
     const u32 DR6_ONES "PVFAST_DR6_ONES"
     const u32 DR7_WRITABLE "PVFAST_DR7_WRITABLE"
     const u32 CR0_BITS "PVFAST_CR0_BITS"                        # the defined ones: PG CD NW AM WP NE ET TS EM MP PE
     const u32 EXTENDED_LEAF "PVFAST_EXTENDED_LEAF"              # of CPUID: the first of the extended ones
+    const u32 HYPERVISOR_LEAF "PVFAST_HYPERVISOR_LEAF"          # the first of those that hypervisors answer
 
 
 # --- Control registers (SDM 2, MOV to/from control registers; SDM 3:2.5) ---------------------------------------------
@@ -275,6 +277,8 @@ cdef void identify(CPU* cpu) noexcept nogil:
         answer = cpu.cpuid[leaf]
     elif leaf - EXTENDED_LEAF < cpu.cpuid_extended_leaves:
         answer = cpu.cpuid_extended[leaf - EXTENDED_LEAF]
+    elif leaf - HYPERVISOR_LEAF < cpu.cpuid_hypervisor_leaves:
+        answer = cpu.cpuid_hypervisor[leaf - HYPERVISOR_LEAF]
     cpu.gpr[EAX].q = answer[0]
     cpu.gpr[EBX].q = answer[1]
     cpu.gpr[ECX].q = answer[2]

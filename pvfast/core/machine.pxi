@@ -454,8 +454,8 @@ cdef class Engine:
         self.cpu.descriptor_count = hypervisor.descriptor_count
         self.attach(hypervisor)
 
-    def _set_cpuid(self, leaves, extended):
-        """What CPUID answers: the basic leaves, and those from 80000000 on."""
+    def _set_cpuid(self, leaves, extended, hypervisor=()):
+        """What CPUID answers: the basic leaves, those from 80000000 on, and those from 40000000 on, at most 4."""
         for number, registers in enumerate(leaves):
             for i in range(4):
                 self.cpu.cpuid[number][i] = registers[i]
@@ -464,6 +464,10 @@ cdef class Engine:
             for i in range(4):
                 self.cpu.cpuid_extended[number][i] = registers[i]
         self.cpu.cpuid_extended_leaves = len(extended)
+        for number, registers in enumerate(hypervisor):
+            for i in range(4):
+                self.cpu.cpuid_hypervisor[number][i] = registers[i]
+        self.cpu.cpuid_hypervisor_leaves = len(hypervisor)
 
     def _set_features(self, features):
         """What the processor has (processor/cpuid.py). What CPUID answers may be less: a hypervisor's choice."""

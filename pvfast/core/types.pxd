@@ -465,4 +465,6 @@ cdef struct CPU:
     u32 cpuid_leaves
     u32 cpuid_extended[8][4]        # from leaf 80000000 on
     u32 cpuid_extended_leaves
+    u32 cpuid_hypervisor[4][4]      # from leaf 40000000 on
+    u32 cpuid_hypervisor_leaves
     u64 features            # FEATURE_*: what the processor executes, whatever CPUID shows a guest

@@ -239,8 +239,7 @@ def run_matrix(
     wanted = set(operations) or set(operation_names())
     if unknown := sorted(wanted.difference(operation_names())):
         raise PvfastError(f"no operation {unknown[0]!r}: choose from {', '.join(operation_names())}")
-    image = build()
-    every = [setting for name in sorted(set(hypervisors)) for setting in settings(image, name)]
+    every = [setting for name in sorted(set(hypervisors)) for setting in settings(build(hypervisor=name), name)]
     todo = [(setting, [loop for loop in setting.benchmarks() if loop.name in wanted]) for setting in every]
     total = sum(len(loops) for _, loops in todo)
     rows: list[Row] = []
@@ -257,7 +256,7 @@ def run_matrix(
                 times += _host_times(setting, loop, runs)
     if progress:
         progress(total, total, "")
-    return Matrix(image.era.name, processor, tuple(sorted(rows, key=lambda row: row.key)),
+    return Matrix(build().era.name, processor, tuple(sorted(rows, key=lambda row: row.key)),
                   tuple(sorted(times, key=lambda time: time.key)))
 
 

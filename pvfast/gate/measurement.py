@@ -133,20 +133,19 @@ def measure_guest(
     ('cli', 'nop')
     """
     matrix = run_matrix(tuple(hypervisors) or HYPERVISORS, operations, processor=processor, progress=progress)
-    image = build()
-    labels = Labels(image)
     points: dict[str, int] = {}
     sites: dict[str, tuple[Site, ...]] = {}
     paths: dict[str, tuple[str, ...]] = {}
     skipped = {}
     runs: dict[tuple[str, str, str], GuestRun] = {}
-    every = {(setting.hypervisor, setting.variant): setting
-             for name in sorted({row.hypervisor for row in matrix.rows}) for setting in settings(image, name)}
+    every = {(setting.hypervisor, setting.variant): setting for name in sorted({row.hypervisor for row in matrix.rows})
+             for setting in settings(build(hypervisor=name), name)}
     for row in matrix.rows:
         name = "/".join(part for part in row.key if part)
         if row not in matrix.measured:
             skipped[name] = row.note
             continue
+        labels = Labels(every[row.hypervisor, row.variant].image)
         sites[name] = tuple(Site(site.label, site.before.hex(), site.after.hex(), labels.named(site.before_text),
                                  labels.named(site.after_text)) for site in row.sites)
         points[f"{name}/sites"] = len(row.sites)
@@ -160,7 +159,7 @@ def measure_guest(
             paths[f"{name}/{form}"] = runs[key].path(row.operation)
     if not points:
         raise GuestError("the gate measured nothing: no operation that was asked for can run")
-    subject = {"image": f"built-in kernel, Linux {matrix.era}", "image_sha256": _digest(image.code),
+    subject = {"image": f"built-in kernel, Linux {matrix.era}", "image_sha256": _digest(build().code),
                **_costs(processor)}
     return Measurement(subject, points, sites, paths, skipped)
 

@@ -15,6 +15,8 @@ from pvfast.guest.benchmarks import located
 from pvfast.guest.image import GuestImage
 from pvfast.guest.notes import parse_notes
 from pvfast.guest.prelude import LOAD_PHYSICAL, PAGE_OFFSET, USER_TEXT, macros, operations_table, symbols
+from pvfast.paravirt.hypervisors import hypervisor as find_hypervisor
+from pvfast.paravirt.hypervisors.native import Native
 from pvfast.paravirt.operations import era as paravirt_era
 from pvfast.paravirt.probing import PROBE_SECTION
 from pvfast.paravirt.sites import unpack_records
@@ -39,13 +41,15 @@ _KERNEL_SECTIONS = (
 _PER_CPU = "per_cpu__"
 
 
-def source_texts(era: str = "2.6.20") -> list[tuple[str, str]]:
+def source_texts(era: str = "2.6.20", hypervisor: str = Native.name) -> list[tuple[str, str]]:
     """Every text that is assembled, in link order.
 
     Parameters
     ----------
     era : str, optional
         A kernel release that `pvfast.paravirt.operations.era` knows.
+    hypervisor : str, optional
+        One whose operations the kernel has to hold; the built-in ones are always there.
 
     Returns
     -------
@@ -59,17 +63,21 @@ def source_texts(era: str = "2.6.20") -> list[tuple[str, str]]:
     """
     here = files("pvfast.guest")
     texts = [(name, here.joinpath(name).read_text(encoding="utf-8")) for name in SOURCES]
+    brought = find_hypervisor(hypervisor).guest_source
+    if brought:
+        texts.insert(-1, (hypervisor, brought))     # before the probe of last resort
     return [("prelude", macros()), *texts, ("paravirt_ops", operations_table(paravirt_era(era)))]
 
 
-@cache
-def build(era: str = "2.6.20") -> GuestImage:
+def build(era: str = "2.6.20", hypervisor: str = Native.name) -> GuestImage:
     """Assemble the guest kernel; the result is cached.
 
     Parameters
     ----------
     era : str, optional
         Which release's ``paravirt_ops`` it has.
+    hypervisor : str, optional
+        One whose operations it has to hold besides the built-in ones.
 
     Returns
     -------
@@ -85,12 +93,17 @@ def build(era: str = "2.6.20") -> GuestImage:
     >>> image = build()
     >>> hex(image.labels["paravirt_ops"]) == hex(image.pointers["irq_disable"] - 104)
     True
-    >>> build() is image
+    >>> build(hypervisor="xen") is image
     True
     """
+    return _assembled(era, hypervisor if find_hypervisor(hypervisor).guest_source else Native.name)
+
+
+@cache
+def _assembled(era: str, hypervisor: str) -> GuestImage:
     layout = paravirt_era(era)
     assembler = Assembler(symbols(layout))
-    for name, source in source_texts(era):
+    for name, source in source_texts(era, hypervisor):
         assembler.add(source, name)
     linear = PAGE_OFFSET + LOAD_PHYSICAL
     program = assembler.link({

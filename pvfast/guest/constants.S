@@ -144,3 +144,10 @@
 .macro paravirt_call operation
 	call *paravirt_ops + PARAVIRT_\operation
 .endm
+
+/* An operation that only some releases have, and that does nothing on bare hardware. */
+.macro paravirt_hook operation
+	.ifdef PARAVIRT_\operation
+	paravirt_call \operation
+	.endif
+.endm

@@ -14,6 +14,7 @@ from pvfast.errors import ImageError
 from pvfast.guest.benchmarks import Benchmark
 from pvfast.guest.notes import XenNotes
 from pvfast.paravirt.hypervisors import PatchContext
+from pvfast.paravirt.hypervisors import hypervisor as find_hypervisor
 from pvfast.paravirt.hypervisors.native import Native
 from pvfast.paravirt.hypervisors.xen import VCPU_INFO_SYMBOL, Xen
 from pvfast.paravirt.operations import Era
@@ -95,7 +96,7 @@ class GuestImage:
         Parameters
         ----------
         hypervisor : str, optional
-            ``"native"`` or ``"xen"``.
+            One of `pvfast.paravirt.hypervisors.hypervisor_names`.
 
         Returns
         -------
@@ -114,11 +115,12 @@ class GuestImage:
         >>> image.implementations("xen")["read_tsc"] == image.labels["native_read_tsc"]
         True
         """
-        if hypervisor != _NATIVE and f"{hypervisor}_probe" not in self.labels:
-            raise ImageError(f"the built-in guest kernel has no probe for {hypervisor!r}: see paravirt_probe "
-                             "in its sources")
+        prefix = find_hypervisor(hypervisor).operations_prefix
+        if prefix != _NATIVE and f"{prefix}_probe" not in self.labels:
+            raise ImageError(f"this guest kernel was built without a probe for {hypervisor!r}: build it with that "
+                             "hypervisor's name, and see paravirt_probe in its sources")
         found = {
-            row.name: self.labels.get(f"{hypervisor}_{row.name}", self.labels[f"{_NATIVE}_{row.name}"])
+            row.name: self.labels.get(f"{prefix}_{row.name}", self.labels[f"{_NATIVE}_{row.name}"])
             for row in self.era.operations
         }
         if hypervisor == Xen.name and not self.vcpu_info_is_placed:
@@ -138,7 +140,7 @@ class GuestImage:
         """What a hypervisor's patch function may know about this kernel."""
         hidden = () if self.vcpu_info_is_placed else (VCPU_INFO_SYMBOL,)
         symbols = {name: offset for name, offset in self.symbols.items() if name not in hidden}
-        return PatchContext(self.implementations(hypervisor), MappingProxyType(symbols))
+        return PatchContext(self.implementations(hypervisor), MappingProxyType(symbols), self.era)
 
     def to_physical(self, linear: int) -> int:
         """Physical address of a linear address at or above PAGE_OFFSET."""

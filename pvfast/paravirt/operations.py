@@ -14,6 +14,9 @@ from pvfast.paravirt.sites import PatchType
 
 POINTER_BYTES = 4
 
+#: The site that is two operations, ``save_fl`` and ``irq_disable``: its own type in 2.6.20 and 2.6.21.
+FUSED = "save_fl_irq_disable"
+
 #: Where ``-mregparm=3`` puts the first three argument words; more go to the stack.
 ARGUMENT_REGISTERS = ("eax", "edx", "ecx")
 
@@ -104,9 +107,17 @@ class Era:
                 return member
         raise PvfastError(f"Linux {self.name} has no operation {name!r} in this configuration")
 
-    def of_type(self, patch_type: int) -> Operation | None:
-        """The operation that sites of a type perform; None for the fused save and disable, which are two."""
-        return next((row for row in self.members if row.patch_type == patch_type), None)
+    def site_operation(self, patch_type: int) -> str | None:
+        """What sites of a type do: the name of an operation, or `FUSED`; None: no site has this type.
+
+        Examples
+        --------
+        >>> era("2.6.20").site_operation(4), era("2.6.20").site_operation(5), era("2.6.20").site_operation(99)
+        ('save_fl_irq_disable', 'iret', None)
+        """
+        if patch_type == PatchType.SAVE_FLAGS_IRQ_DISABLE:
+            return FUSED
+        return next((row.name for row in self.members if row.patch_type == patch_type), None)
 
     def symbols(self) -> Mapping[str, int]:
         """Offsets as the kernel's asm-offsets names them: ``PARAVIRT_irq_disable`` and so on."""

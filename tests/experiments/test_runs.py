@@ -6,6 +6,7 @@ import pvfast
 from pvfast.errors import GuestError, ImageError
 from pvfast.experiments import FORMS, Counts, GuestRun, boot, overhead_percent, settings
 from pvfast.guest import GuestImage, build
+from pvfast.paravirt import hypervisors
 from pvfast.paravirt.hypervisors.xen import VCPU_INFO_SYMBOL
 
 
@@ -61,9 +62,13 @@ def test_a_form_that_does_not_exist(image: GuestImage) -> None:
         native.formed("inline")
 
 
-def test_a_hypervisor_that_the_guest_does_not_know(image: GuestImage) -> None:
-    with pytest.raises(ImageError, match="no probe for 'vmi'"):
-        settings(image, "vmi")
+def test_a_hypervisor_that_the_guest_does_not_know(image: GuestImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stranger(hypervisors.Hypervisor):
+        name = "stranger"
+
+    monkeypatch.setattr(hypervisors, "_BUILT_IN", {kind.name: kind for kind in (hypervisors.Native, Stranger)})
+    with pytest.raises(ImageError, match="without a probe for 'stranger'"):
+        settings(image, "stranger")
 
 
 def test_an_empty_comparison() -> None:

@@ -195,4 +195,4 @@ def test_operations_are_named_by_xen_where_the_native_function_tells_nothing(boo
 
 def test_other_hypervisors() -> None:
     with pytest.raises(PatchError, match="one of native, xen"):
-        boot_patch(load_kernel(Guest().elf()), hypervisor="vmi")
+        boot_patch(load_kernel(Guest().elf()), hypervisor="bochs")

@@ -3,7 +3,7 @@
 import pytest
 
 from pvfast.errors import PvfastError
-from pvfast.paravirt.operations import ERAS, era
+from pvfast.paravirt.operations import ERAS, FUSED, era
 from pvfast.paravirt.sites import PatchType
 
 #: Non-PAE with local APIC: offsets as the compiler lays the structure out.
@@ -56,9 +56,9 @@ def test_group_tally():
 
 def test_patch_types_lead_to_operations():
     linux = era("2.6.20")
-    assert {kind.name: getattr(linux.of_type(kind), "name", None) for kind in PatchType} == {
+    assert {kind.name: linux.site_operation(kind) for kind in PatchType} == {
         "IRQ_DISABLE": "irq_disable", "IRQ_ENABLE": "irq_enable", "RESTORE_FLAGS": "restore_fl",
-        "SAVE_FLAGS": "save_fl", "SAVE_FLAGS_IRQ_DISABLE": None, "INTERRUPT_RETURN": "iret",
+        "SAVE_FLAGS": "save_fl", "SAVE_FLAGS_IRQ_DISABLE": FUSED, "INTERRUPT_RETURN": "iret",
         "STI_SYSEXIT": "irq_enable_sysexit",
     }
     assert [row.name for row in linux.operations if row.jumped_to] == ["irq_enable_sysexit", "iret"]

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pvfast.core.engine import HypervisorBase
+from pvfast.paravirt.operations import Era, era
 from pvfast.paravirt.patcher import PatchFunction
 
 
@@ -24,10 +25,13 @@ class PatchContext:
         Operation to the linear address of this hypervisor's implementation.
     symbols : mapping of str to int
         Addresses and per-CPU offsets by name; each hypervisor documents the ones it asks for.
+    era : Era
+        Whose table: ``era.site_operation(site_type)`` names what a site does.
     """
 
     targets: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     symbols: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    era: Era = field(default_factory=lambda: era("2.6.20"))
 
 
 class Hypervisor(HypervisorBase):
@@ -43,6 +47,12 @@ class Hypervisor(HypervisorBase):
         The ring its guest kernel runs in.
     paravirt_enabled : int
         ``paravirt_ops.paravirt_enabled``.
+    operations_prefix : str
+        What the labels of its operations in the guest kernel begin with, before ``_irq_disable`` and the like; its
+        name unless given. An operation without a label is the native one.
+    guest_source : str
+        AT&T text that the guest kernel is assembled with: its probe and its operations. Empty for those that the
+        kernel holds already.
 
     Examples
     --------
@@ -56,6 +66,13 @@ class Hypervisor(HypervisorBase):
     banner = ""
     kernel_rpl = 0
     paravirt_enabled = 0
+    operations_prefix = ""
+    guest_source = ""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "operations_prefix" not in cls.__dict__:
+            cls.operations_prefix = cls.name
 
     def patch(
         self, site_type: int, clobbers: int, insns: bytes, address: int, context: PatchContext
@@ -65,7 +82,7 @@ class Hypervisor(HypervisorBase):
         Parameters
         ----------
         site_type : int
-            A `pvfast.paravirt.sites.PatchType`.
+            As in the site's record; ``context.era`` tells what it means.
         clobbers : int
             ``CLBR_*`` bits: the registers the replacement may destroy.
         insns : bytes

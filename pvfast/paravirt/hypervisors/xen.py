@@ -17,9 +17,8 @@ from pvfast.paravirt.hypervisors.xen_interface import (
     VCPU_EVTCHN_UPCALL_MASK,
     VCPU_INFO_SHIFT,
 )
-from pvfast.paravirt.operations import era
 from pvfast.paravirt.patcher import patch_call, patch_insns, patch_jmp
-from pvfast.paravirt.sites import ADDRESS_END, CLBR_ANY, PatchType
+from pvfast.paravirt.sites import ADDRESS_END, CLBR_ANY
 
 #: Per-CPU offset (in %gs) of this CPU's struct vcpu_info: the symbol that inlining needs.
 VCPU_INFO_SYMBOL = "xen_vcpu_info"
@@ -89,9 +88,9 @@ class Xen(XenHost, Hypervisor):
     --------
     >>> context = PatchContext(symbols={"xen_vcpu_info": 0x20})
     >>> insns = bytes.fromhex("5152ff15680040c05a59")
-    >>> Xen().patch(PatchType.IRQ_DISABLE, 1, insns, 0xC0100000, context).hex(" ")
+    >>> Xen().patch(0, 1, insns, 0xC0100000, context).hex(" ")
     '65 c6 05 21 00 00 00 01'
-    >>> Xen().patch(PatchType.IRQ_ENABLE, 1, insns, 0xC0100000, context) is None
+    >>> Xen().patch(1, 1, insns, 0xC0100000, context) is None
     True
     """
 
@@ -106,17 +105,14 @@ class Xen(XenHost, Hypervisor):
         """Inline ``irq_disable``, else call or jump directly if the site permits it."""
         length = len(insns)
         offset = context.symbols.get(VCPU_INFO_SYMBOL)
-        if site_type == PatchType.IRQ_DISABLE and offset is not None:
+        operation = context.era.site_operation(site_type)
+        if operation == "irq_disable" and offset is not None:
             code = patch_insns(inline_irq_disable(offset), length)
             if code is not None:
                 return code
-        operation = _OPERATIONS.of_type(site_type)
-        target = context.targets.get(operation.name) if operation else None
+        target = context.targets.get(operation) if operation else None
         if operation is None or target is None:
             return None
-        if operation.jumped_to:
+        if context.era[operation].jumped_to:
             return patch_jmp(target, address, length)
         return patch_call(target, CLBR_ANY, address, clobbers, length)
-
-
-_OPERATIONS = era("2.6.20")
