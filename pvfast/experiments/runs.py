@@ -1,14 +1,11 @@
 """How one machine is measured: an image in one form goes in; counts and host times per operation come out.
 
 `boot` is the one place that makes a machine for a hypervisor. A loop is run for N and for 2N iterations; what the
-second N cost is the loop's, and its baseline's is subtracted. Next: ``matrix.py``.
+second N cost is the loop's, and its baseline's is subtracted. Next: ``tracing.py``.
 """
 
-import re
-from bisect import bisect_right
 from time import perf_counter_ns
 
-from pvfast.assembly import disassemble
 from pvfast.core.engine import StopReason
 from pvfast.errors import GuestError
 from pvfast.experiments.workloads import Counts, Setting
@@ -23,12 +20,8 @@ ITERATIONS = 100
 _RAM = "16M"
 _BOOT_INSTRUCTIONS = 2_000_000
 #: More than any iteration of any loop takes.
-_ITERATION_INSTRUCTIONS = 10_000
+ITERATION_INSTRUCTIONS = 10_000
 _FAULT_WORDS = ("vector", "error code", "eip")
-#: Iterations of a traced run: the first one that is whole and between others is shown.
-_TRACED = 3
-_LONGEST_INSTRUCTION = 15
-_ADDRESS = re.compile(r"0x[0-9a-f]{8}\b")
 
 
 def boot(image: GuestImage, hypervisor: str = Native.name, processor: str = "generic") -> Machine:
@@ -134,11 +127,15 @@ class GuestRun:
                     "system calls enter by int $0x80")
         return ""
 
-    def loop(self, name: str, iterations: int) -> None:
-        """Run a loop from its label to ``bench_done``."""
+    def enter(self, name: str, iterations: int) -> None:
+        """Stand at the label of a loop."""
         self.machine.cpu.eip = self.image.benchmarks[name].address
         self.machine.cpu.ecx = iterations
-        run_to(self.machine, self.image, "bench_done", iterations * _ITERATION_INSTRUCTIONS)
+
+    def loop(self, name: str, iterations: int) -> None:
+        """Run a loop from its label to ``bench_done``."""
+        self.enter(name, iterations)
+        run_to(self.machine, self.image, "bench_done", iterations * ITERATION_INSTRUCTIONS)
 
     def counts(self, name: str, iterations: int) -> Counts:
         """What a run of a loop costs, the way in and out included."""
@@ -165,49 +162,6 @@ class GuestRun:
             self._loops[name] = (self.counts(name, 2 * ITERATIONS) - once).per(ITERATIONS, name)
         return self._loops[name]
 
-    def path(self, name: str) -> tuple[str, ...]:
-        """The instructions that one iteration executes, in order, with the image's labels for its addresses.
-
-        Raises
-        ------
-        GuestError
-            The loop did not come round.
-
-        Examples
-        --------
-        >>> from pvfast.experiments.workloads import settings
-        >>> from pvfast.guest import build
-        >>> native, = settings(build(), "native")
-        >>> GuestRun(native, "patched").path("irq_disable")
-        ('movl %esi, %eax', 'site_irq_disable:', 'cli', 'nop', 'leal (%esi), %esi', 'nop', 'decl %ebx', 'jne ...')
-        """
-        passed = self._passed(name)
-        head = next((at for at in passed if passed.count(at) == _TRACED), None)
-        if head is None:
-            raise GuestError(f"{name}: no instruction is executed once in each of {_TRACED} iterations")
-        first = passed.index(head)
-        labels = Labels(self.image)
-        lines: list[str] = []
-        for at in passed[first:passed.index(head, first + 1)]:
-            label = labels.at(at)
-            if label and at != head:
-                lines.append(f"{label}:")
-            code = self.machine.read_linear(at, _LONGEST_INSTRUCTION)
-            lines.append(labels.named(disassemble(code, at)[0].text))
-        return tuple(lines)
-
-    def _passed(self, name: str) -> list[int]:
-        """Addresses of the instructions that a run of a few iterations executes."""
-        self.machine.cpu.eip = self.image.benchmarks[name].address
-        self.machine.cpu.ecx = _TRACED
-        passed: list[int] = []
-        while (at := self.machine.cpu.eip) != self.image.labels["bench_done"]:
-            if len(passed) == _TRACED * _ITERATION_INSTRUCTIONS:
-                raise GuestError(f"{name}: the loop does not end")
-            passed.append(at)
-            self.machine.step()
-        return passed
-
     def host_ns(self, name: str, iterations: int) -> float:
         """Host nanoseconds per operation, once: the loop's time less its baseline's. Not exact, not repeatable."""
         baseline = self.image.benchmarks[name].baseline
@@ -218,36 +172,3 @@ class GuestRun:
         start = perf_counter_ns()
         self.loop(name, iterations)
         return perf_counter_ns() - start
-
-
-class Labels:
-    """Names for the addresses of an image: a listing that does not change when code elsewhere moves.
-
-    Parameters
-    ----------
-    image : GuestImage
-    """
-
-    def __init__(self, image: GuestImage) -> None:
-        pointers = {f"paravirt_ops.{name}": address for name, address in image.pointers.items()}
-        inside = sorted((address, name) for name, address in {**image.labels, **pointers}.items()
-                        if image.linear <= address < image.end)
-        self._end = image.end
-        self._addresses = [address for address, _ in inside]
-        self._names = [name for _, name in inside]
-
-    def at(self, linear: int) -> str:
-        """The label at an address; empty when there is none."""
-        place = bisect_right(self._addresses, linear) - 1
-        return self._names[place] if place >= 0 and self._addresses[place] == linear else ""
-
-    def named(self, text: str) -> str:
-        """Disassembled text, its addresses inside the image as label and offset."""
-        return _ADDRESS.sub(lambda match: self._name(int(match[0], 16)) or match[0], text)
-
-    def _name(self, linear: int) -> str:
-        place = bisect_right(self._addresses, linear) - 1
-        if place < 0 or linear >= self._end:
-            return ""
-        offset = linear - self._addresses[place]
-        return self._names[place] + (f"+{offset:#x}" if offset else "")

@@ -17,7 +17,7 @@ from pvfast.assembly import disassemble
 from pvfast.errors import GuestError, ImageError
 from pvfast.experiments import FORMS, HYPERVISORS, GuestRun, run_kernel, run_matrix, settings
 from pvfast.experiments.matrix import Progress
-from pvfast.experiments.runs import Labels
+from pvfast.experiments.tracing import Labels, path
 from pvfast.guest import build
 from pvfast.images import KernelImage, load_kernel
 from pvfast.paravirt.linux import boot_patch, show_code
@@ -156,7 +156,7 @@ def measure_guest(
             key = (row.hypervisor, row.variant, form)
             if key not in runs:
                 runs[key] = GuestRun(every[key[:2]], form, processor)
-            paths[f"{name}/{form}"] = runs[key].path(row.operation)
+            paths[f"{name}/{form}"] = path(runs[key], row.operation)
     if not points:
         raise GuestError("the gate measured nothing: no operation that was asked for can run")
     subject = {"image": f"built-in kernel, Linux {matrix.era}", "image_sha256": _digest(build().code),

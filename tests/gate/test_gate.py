@@ -13,7 +13,6 @@ from pvfast.cli import cli
 from pvfast.experiments import matrix as matrix_module
 from pvfast.gate import Measurement, Verdict, compare, judge, measure_guest, measure_kernel, read_baseline
 from pvfast.gate import measurement as measurement_module
-from pvfast.guest import build
 from pvfast.paravirt.hypervisors.native import Native
 from pvfast.paravirt.sites import PatchType
 
@@ -60,9 +59,9 @@ def longer_site(monkeypatch: pytest.MonkeyPatch) -> None:
     assert head in text
     longer = text.replace(head, head + "testl %eax, %eax\n")
     monkeypatch.setattr(module, "macros", lambda: longer)
-    image = build.__wrapped__()
+    image = module._assembled.__wrapped__("2.6.20", "native")
     for user in (matrix_module, measurement_module):
-        monkeypatch.setattr(user, "build", lambda: image)
+        monkeypatch.setattr(user, "build", lambda **_: image)
 
 
 def test_the_same_code_passes(baseline: Path, gate: Callable[..., Result]) -> None:

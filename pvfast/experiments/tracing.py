@@ -1,0 +1,211 @@
+"""What one iteration of a loop executes: a `GuestRun` goes in; its instructions or its paravirt operations come out.
+
+The machine is stepped, so this is for a few iterations; how much they cost is the business of ``runs.py``. Next:
+``matrix.py``.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pvfast.assembly import disassemble
+from pvfast.errors import GuestError
+from pvfast.experiments.runs import ITERATION_INSTRUCTIONS, GuestRun
+from pvfast.guest import GuestImage
+from pvfast.paravirt.operations import FUSED, Operation
+from pvfast.paravirt.sites import CALL, CALL_CS, JMP_CS
+
+#: Iterations of a traced run: the last but one is whole, and what only the first ones do is over.
+_ITERATIONS = 4
+_LONGEST_INSTRUCTION = 15
+_ADDRESS = re.compile(r"0x[0-9a-f]{8}\b")
+_FUSED_OPERATIONS = ("save_fl", "irq_disable")
+#: ``call *m32``, and with %cs: before it the call and the jump of entry code.
+_THROUGH_THE_TABLE = tuple(transfer.indirect for transfer in (CALL, CALL_CS, JMP_CS))
+
+
+@dataclass(frozen=True, slots=True)
+class TracedOperation:
+    """One execution of a paravirt operation.
+
+    Attributes
+    ----------
+    operation : Operation
+        The member of ``paravirt_ops``.
+    instruction : int
+        Which instruction of the iteration its site begins with, from 0.
+    place : str
+        The site: label and offset.
+    arguments : tuple of int
+        The words that its caller put into EAX, EDX and ECX, as many as it takes; others are on the stack.
+    """
+
+    operation: Operation
+    instruction: int
+    place: str
+    arguments: tuple[int, ...]
+
+
+def path(run: GuestRun, name: str) -> tuple[str, ...]:
+    """The instructions that one iteration executes, in order, with the image's labels for its addresses.
+
+    Parameters
+    ----------
+    run : GuestRun
+    name : str
+        Of a `pvfast.guest.Benchmark`.
+
+    Raises
+    ------
+    GuestError
+        The loop did not come round.
+
+    Examples
+    --------
+    >>> from pvfast.experiments import GuestRun, settings
+    >>> from pvfast.guest import build
+    >>> native, = settings(build(), "native")
+    >>> path(GuestRun(native, "patched"), "irq_disable")
+    ('movl %esi, %eax', 'site_irq_disable:', 'cli', 'nop', 'leal (%esi), %esi', 'nop', 'decl %ebx', 'jne ...')
+    """
+    passed = list(_walk(run, name))
+    first, end = _one_iteration(name, passed)
+    labels = Labels(run.image)
+    lines: list[str] = []
+    for at in passed[first:end]:
+        label = labels.at(at)
+        if label and at != passed[first]:
+            lines.append(f"{label}:")
+        lines.append(labels.named(disassemble(run.machine.read_linear(at, _LONGEST_INSTRUCTION), at)[0].text))
+    return tuple(lines)
+
+
+def trace_operations(run: GuestRun, name: str) -> tuple[TracedOperation, ...]:
+    """The paravirt operations that one iteration executes, in order.
+
+    Parameters
+    ----------
+    run : GuestRun
+    name : str
+        Of a `pvfast.guest.Benchmark`.
+
+    Raises
+    ------
+    GuestError
+        The loop did not come round.
+
+    Examples
+    --------
+    >>> from pvfast.experiments import GuestRun, settings
+    >>> from pvfast.guest import build
+    >>> native, = settings(build(), "native")
+    >>> [found.operation.name for found in trace_operations(GuestRun(native, "indirect"), "null_syscall_int80")]
+    ['irq_disable', 'iret']
+    """
+    sites, labels, cpu = OperationSites(run.image), Labels(run.image), run.machine.cpu
+    passed: list[int] = []
+    found: list[TracedOperation] = []
+    for at in _walk(run, name):
+        for operation in sites.at(at):
+            words = (cpu.eax, cpu.edx, cpu.ecx)[:operation.argument_words]
+            found.append(TracedOperation(operation, len(passed), labels.name(at), words))
+        passed.append(at)
+    first, end = _one_iteration(name, passed)
+    return tuple(TracedOperation(each.operation, each.instruction - first, each.place, each.arguments)
+                 for each in found if first <= each.instruction < end)
+
+
+def _walk(run: GuestRun, name: str) -> Iterator[int]:
+    """Addresses of the instructions of a run of a few iterations, each before it executes."""
+    machine, done = run.machine, run.image.labels["bench_done"]
+    run.enter(name, _ITERATIONS)
+    cpu = machine.cpu
+    for _ in range(_ITERATIONS * ITERATION_INSTRUCTIONS):
+        at = cpu.eip
+        if at == done:
+            return
+        yield at
+        machine.step()
+    raise GuestError(f"{name}: the loop does not end")
+
+
+def _one_iteration(name: str, passed: list[int]) -> tuple[int, int]:
+    """Where the last but one iteration begins and ends: at an instruction that is executed once in each."""
+    times: dict[int, int] = {}
+    for at in passed:
+        times[at] = times.get(at, 0) + 1
+    head = next((at for at in passed if times[at] == _ITERATIONS), None)
+    if head is None:
+        raise GuestError(f"{name}: no instruction is executed once in each of {_ITERATIONS} iterations")
+    starts = [place for place, at in enumerate(passed) if at == head]
+    return starts[-2], starts[-1]
+
+
+class OperationSites:
+    """Which operations the code at an address performs: patch sites, and calls through the table without a record.
+
+    Parameters
+    ----------
+    image : GuestImage
+    """
+
+    def __init__(self, image: GuestImage) -> None:
+        self._image = image
+        self._operations = {address: image.era[name] for name, address in image.pointers.items()}
+        self._found: dict[int, tuple[Operation, ...]] = {}
+        for site in image.sites:
+            name = image.era.site_operation(site.type)
+            names = _FUSED_OPERATIONS if name == FUSED else (name,) if name else ()
+            self._found |= dict.fromkeys(range(site.address, site.end), ())
+            self._found[site.address] = tuple(image.era[each] for each in names)
+
+    def at(self, linear: int) -> tuple[Operation, ...]:
+        """Those that begin at an address; none inside a site."""
+        if linear not in self._found:
+            self._found[linear] = self._called(linear)
+        return self._found[linear]
+
+    def _called(self, linear: int) -> tuple[Operation, ...]:
+        image = self._image
+        if image.linear <= linear <= image.end - _LONGEST_INSTRUCTION:
+            code = image.read(linear, _LONGEST_INSTRUCTION)
+            for opcode in _THROUGH_THE_TABLE:
+                pointer = int.from_bytes(code[len(opcode):len(opcode) + 4], "little")
+                if code.startswith(opcode) and pointer in self._operations:
+                    return (self._operations[pointer],)
+        return ()
+
+
+class Labels:
+    """Names for the addresses of an image: a listing that does not change when code elsewhere moves.
+
+    Parameters
+    ----------
+    image : GuestImage
+    """
+
+    def __init__(self, image: GuestImage) -> None:
+        pointers = {f"paravirt_ops.{name}": address for name, address in image.pointers.items()}
+        inside = sorted((address, name) for name, address in {**image.labels, **pointers}.items()
+                        if image.linear <= address < image.end)
+        self._end = image.end
+        self._addresses = [address for address, _ in inside]
+        self._names = [name for _, name in inside]
+
+    def at(self, linear: int) -> str:
+        """The label at an address; empty when there is none."""
+        place = bisect_right(self._addresses, linear) - 1
+        return self._names[place] if place >= 0 and self._addresses[place] == linear else ""
+
+    def named(self, text: str) -> str:
+        """Disassembled text, its addresses inside the image as label and offset."""
+        return _ADDRESS.sub(lambda match: self.name(int(match[0], 16)), text)
+
+    def name(self, linear: int) -> str:
+        """Label and offset of an address; the address itself outside the image."""
+        place = bisect_right(self._addresses, linear) - 1
+        if place < 0 or linear >= self._end:
+            return f"{linear:#010x}"
+        offset = linear - self._addresses[place]
+        return self._names[place] + (f"+{offset:#x}" if offset else "")
