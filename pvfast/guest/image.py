@@ -13,12 +13,18 @@ from pvfast.assembly import AssembledSection
 from pvfast.errors import ImageError
 from pvfast.guest.benchmarks import Benchmark
 from pvfast.guest.notes import XenNotes
-from pvfast.paravirt.hypervisors import PatchContext
 from pvfast.paravirt.hypervisors import hypervisor as find_hypervisor
 from pvfast.paravirt.hypervisors.native import Native
 from pvfast.paravirt.hypervisors.xen import VCPU_INFO_SYMBOL, Xen
 from pvfast.paravirt.operations import Era
-from pvfast.paravirt.patcher import PatchFunction, apply_direct_calls, apply_paravirt
+from pvfast.paravirt.patcher import (
+    PARAVIRT_IDENTITY,
+    PARAVIRT_NOP,
+    PatchContext,
+    PatchFunction,
+    apply_direct_calls,
+    apply_paravirt,
+)
 from pvfast.paravirt.sites import PatchSite
 
 _WORD_BYTES = 4
@@ -140,6 +146,7 @@ class GuestImage:
         """What a hypervisor's patch function may know about this kernel."""
         hidden = () if self.vcpu_info_is_placed else (VCPU_INFO_SYMBOL,)
         symbols = {name: offset for name, offset in self.symbols.items() if name not in hidden}
+        symbols |= {name: self.labels[name] for name in (PARAVIRT_NOP, PARAVIRT_IDENTITY) if name in self.labels}
         return PatchContext(self.implementations(hypervisor), MappingProxyType(symbols), self.era)
 
     def to_physical(self, linear: int) -> int:

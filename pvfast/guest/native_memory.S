@@ -107,4 +107,5 @@ native_set_pte_at:
 /* For hypervisors that keep a shadow. */
 native_pte_update:
 native_pte_update_defer:
+paravirt_nop:
 	ret

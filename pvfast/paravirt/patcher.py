@@ -8,10 +8,13 @@ functions.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from pvfast.assembly.nops import nops
 from pvfast.errors import PatchError
 from pvfast.paravirt.clobbers import destroyed, register_names
+from pvfast.paravirt.operations import FUSED, Era, era
 from pvfast.paravirt.shapes import SiteState, classify
 from pvfast.paravirt.sites import ADDRESS_END, CLBR_ANY, CLBR_EAX, RESULT_IN_EAX, PatchSite, check_sites
 
@@ -24,6 +27,33 @@ BRANCH_BYTES = 5
 #: (type, clobbers, insns, address) to the replacement: None leaves the site as it is (the kernel's "return
 #: len"), ``b""`` makes it all NOPs.
 PatchFunction = Callable[[int, int, bytes, int], bytes | None]
+
+#: What an operation that must never be used becomes.
+UD2A = b"\x0f\x0b"
+
+#: The kernel's function that does nothing, and the one that answers with its argument (EAX is both), by their symbols.
+PARAVIRT_NOP = "paravirt_nop"
+PARAVIRT_IDENTITY = "_paravirt_ident_32"
+
+
+@dataclass(frozen=True, slots=True)
+class PatchContext:
+    """What a patch function may know about the kernel it patches.
+
+    Attributes
+    ----------
+    targets : mapping of str to int
+        Operation to the linear address of this hypervisor's implementation; 0 is the null pointer.
+    symbols : mapping of str to int
+        Addresses and per-CPU offsets by name; each hypervisor documents the ones it asks for. `patch_default` knows
+        `PARAVIRT_NOP` and `PARAVIRT_IDENTITY`.
+    era : Era
+        Whose table: ``era.site_operation(site_type)`` names what a site does.
+    """
+
+    targets: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    symbols: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    era: Era = field(default_factory=lambda: era("2.6.20"))
 
 
 def patch_nop() -> bytes:
@@ -68,6 +98,50 @@ def patch_call(
 def patch_jmp(target: int, address: int, length: int) -> bytes | None:
     """``paravirt_patch_jmp``: a direct jump when it fits."""
     return _branch(b"\xe9", address, target) if length >= BRANCH_BYTES else None
+
+
+def patch_default(
+    site_type: int, clobbers: int, insns: bytes, address: int, context: PatchContext
+) -> bytes | None:
+    """``paravirt_patch_default``: what becomes of a site for which the hypervisor has no instructions of its own.
+
+    A null pointer becomes ``ud2a``, a function that does nothing becomes NOPs, and what is jumped to a jump. All else
+    becomes a call where the site allows what any function may destroy. So a C site of the flags in 2.6.20, which
+    allows EAX, stays as it is: an indirect call between pushes and pops.
+
+    Parameters
+    ----------
+    site_type, clobbers, insns, address, context
+        As `pvfast.paravirt.hypervisors.Hypervisor.patch` gets them.
+
+    Returns
+    -------
+    bytes or None
+        None leaves the site as it is; so does a site that is two operations, or whose target is not known.
+
+    Examples
+    --------
+    >>> context = PatchContext({"irq_enable": 0xC0200000, "iret": 0xC0200010, "irq_enable_sysexit": 0})
+    >>> patch_default(1, CLBR_ANY, bytes(11), 0xC0100000, context).hex()
+    'e8fbff0f00'
+    >>> patch_default(1, CLBR_EAX, bytes(10), 0xC0100000, context) is None
+    True
+    >>> patch_default(5, CLBR_ANY, bytes(7), 0xC0100000, context).hex()
+    'e90b001000'
+    >>> patch_default(6, CLBR_ANY, bytes(7), 0xC0100000, context).hex()
+    '0f0b'
+    """
+    operation = context.era.site_operation(site_type)
+    target = context.targets.get(operation) if operation else None
+    if operation is None or operation == FUSED or target is None:
+        return None
+    if not target:
+        return patch_insns(UD2A, len(insns))
+    if target in (context.symbols.get(PARAVIRT_NOP), context.symbols.get(PARAVIRT_IDENTITY)):
+        return patch_nop()
+    if context.era[operation].jumped_to:
+        return patch_jmp(target, address, len(insns))
+    return patch_call(target, CLBR_ANY, address, clobbers, len(insns))
 
 
 def patch_site(

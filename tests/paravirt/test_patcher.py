@@ -15,6 +15,7 @@ from pvfast.paravirt.patcher import (
     apply_direct_calls,
     apply_paravirt,
     patch_call,
+    patch_default,
     patch_ignore,
     patch_insns,
     patch_jmp,
@@ -94,6 +95,34 @@ def test_helpers():
     assert patch_jmp(TEXT, TEXT, 4) is None
     assert patch_insns(b"\xfa", 1) == b"\xfa"
     assert patch_insns(b"\xfa", 0) is None
+
+
+NOP, IDENTITY, BODY = TEXT + 0x100, TEXT + 0x110, TEXT + 0x120
+SYMBOLS = {"paravirt_nop": NOP, "_paravirt_ident_32": IDENTITY}
+
+
+@pytest.mark.parametrize(("operation", "target", "clobbers", "length", "expected"), [
+    ("irq_enable", 0, CLBR_NONE, 10, "ud2"),
+    ("irq_enable", 0, CLBR_NONE, 1, None),
+    ("irq_enable", NOP, CLBR_NONE, 6, ""),
+    ("save_fl", IDENTITY, CLBR_NONE, 6, ""),
+    ("irq_enable", BODY, CLBR_ANY, 6, f"call {BODY}"),
+    ("irq_enable", BODY, CLBR_ANY, 4, None),
+    ("irq_enable", BODY, CLBR_EAX, 10, None),
+    ("iret", BODY, CLBR_NONE, 7, f"jmp {BODY}"),
+    ("irq_enable_sysexit", BODY, CLBR_NONE, 4, None),
+    ("irq_enable_sysexit", 0, CLBR_NONE, 7, "ud2"),
+])
+def test_what_becomes_of_a_site_without_instructions_of_its_own(operation, target, clobbers, length, expected):
+    context = PatchContext({operation: target}, SYMBOLS)
+    code = patch_default(era("2.6.20")[operation].patch_type, clobbers, bytes(length), TEXT, context)
+    assert code == (None if expected is None else assemble(expected, TEXT).code)
+
+
+def test_default_patching_needs_one_known_operation():
+    context = PatchContext({"save_fl": NOP, "irq_disable": NOP}, SYMBOLS)
+    for site_type in (PatchType.SAVE_FLAGS_IRQ_DISABLE, PatchType.IRQ_ENABLE, 99):
+        assert patch_default(site_type, CLBR_ANY, bytes(18), TEXT, context) is None
 
 
 @pytest.mark.parametrize(("text", "names"), [

@@ -5,33 +5,10 @@ entry-point group ``pvfast.hypervisors``. ``native.py`` is the shortest example,
 host side (``xen_host.pyx``) is served inside the core. A host side in Python overrides `interrupt`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from pvfast.core.engine import HypervisorBase
-from pvfast.paravirt.operations import Era, era
-from pvfast.paravirt.patcher import PatchFunction
-
-
-@dataclass(frozen=True, slots=True)
-class PatchContext:
-    """What a patch function may know about the kernel it patches.
-
-    Attributes
-    ----------
-    targets : mapping of str to int
-        Operation to the linear address of this hypervisor's implementation.
-    symbols : mapping of str to int
-        Addresses and per-CPU offsets by name; each hypervisor documents the ones it asks for.
-    era : Era
-        Whose table: ``era.site_operation(site_type)`` names what a site does.
-    """
-
-    targets: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    symbols: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    era: Era = field(default_factory=lambda: era("2.6.20"))
+from pvfast.paravirt.patcher import PatchContext, PatchFunction
 
 
 class Hypervisor(HypervisorBase):

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from pvfast.paravirt.hypervisors.interface import Hypervisor, PatchContext
 from pvfast.paravirt.operations import FUSED
-from pvfast.paravirt.patcher import patch_insns
+from pvfast.paravirt.patcher import patch_default, patch_insns
 
 #: By operation, AT&T text and bytes of each inline replacement; the tests assemble the one and compare with the other.
 NATIVE_CODE: Mapping[str, tuple[str, bytes]] = MappingProxyType({
@@ -38,6 +38,8 @@ class Native(Hypervisor):
     def patch(
         self, site_type: int, clobbers: int, insns: bytes, address: int, context: PatchContext
     ) -> bytes | None:
-        """Inline the instruction when it fits."""
+        """Inline the instruction when it fits; what has none, as ``paravirt_patch_default`` does."""
         row = NATIVE_CODE.get(context.era.site_operation(site_type) or "")
-        return patch_insns(row[1], len(insns)) if row else None
+        if row is None:
+            return patch_default(site_type, clobbers, insns, address, context)
+        return patch_insns(row[1], len(insns))

@@ -17,8 +17,8 @@ from pvfast.paravirt.hypervisors.xen_interface import (
     VCPU_EVTCHN_UPCALL_MASK,
     VCPU_INFO_SHIFT,
 )
-from pvfast.paravirt.patcher import patch_call, patch_insns, patch_jmp
-from pvfast.paravirt.sites import ADDRESS_END, CLBR_ANY
+from pvfast.paravirt.patcher import patch_default, patch_insns
+from pvfast.paravirt.sites import ADDRESS_END
 
 #: Per-CPU offset (in %gs) of this CPU's struct vcpu_info: the symbol that inlining needs.
 VCPU_INFO_SYMBOL = "xen_vcpu_info"
@@ -102,17 +102,10 @@ class Xen(XenHost, Hypervisor):
     def patch(
         self, site_type: int, clobbers: int, insns: bytes, address: int, context: PatchContext
     ) -> bytes | None:
-        """Inline ``irq_disable``, else call or jump directly if the site permits it."""
-        length = len(insns)
+        """Inline ``irq_disable``; all else as ``paravirt_patch_default`` does."""
         offset = context.symbols.get(VCPU_INFO_SYMBOL)
-        operation = context.era.site_operation(site_type)
-        if operation == "irq_disable" and offset is not None:
-            code = patch_insns(inline_irq_disable(offset), length)
+        if context.era.site_operation(site_type) == "irq_disable" and offset is not None:
+            code = patch_insns(inline_irq_disable(offset), len(insns))
             if code is not None:
                 return code
-        target = context.targets.get(operation) if operation else None
-        if operation is None or target is None:
-            return None
-        if context.era[operation].jumped_to:
-            return patch_jmp(target, address, length)
-        return patch_call(target, CLBR_ANY, address, clobbers, length)
+        return patch_default(site_type, clobbers, insns, address, context)
