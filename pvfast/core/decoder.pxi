@@ -300,6 +300,8 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
     op.length = <u8>at
     op.segment = <u8>(override if override != 255 else segment)
     op.cycles = cpu.cost[info.cost]
+    if lock:
+        op.cycles += cpu.cost[COST_LOCK]
     # An empty inline cache is for 0xFFFFFFFF, and so is the stub that it leads to.
     fetch.target = 0xFFFFFFFFu
     fetch.relative = I_REL8 <= info.immediate <= I_REL32

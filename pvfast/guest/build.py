@@ -20,10 +20,11 @@ from pvfast.paravirt.hypervisors.native import Native
 from pvfast.paravirt.operations import era as paravirt_era
 from pvfast.paravirt.probing import PROBE_SECTION
 from pvfast.paravirt.sites import unpack_records
+from pvfast.paravirt.smp_alternatives import unpack_locks
 
 #: Link order; it is the order of the probes too, so paravirt.S, with the last resort, is last.
 SOURCES = (
-    "constants.S", "head.S", "main.S", "traps.S", "entry.S", "syscalls.S", "bench.S", "user.S",
+    "constants.S", "atomic.S", "head.S", "main.S", "traps.S", "entry.S", "syscalls.S", "bench.S", "user.S",
     "native_cpu.S", "native_memory.S", "native_irq.S",
     "xen_head.S", "xen_irq.S", "xen_memory.S", "xen_events.S",
     "percpu.S", "paravirt.S",
@@ -35,8 +36,8 @@ _PAGE_BYTES = 4096
 
 #: Sections of the kernel in memory order; the first has an address, the others follow.
 _KERNEL_SECTIONS = (
-    _TEXT, ".rodata", "__ex_table", ".note.Xen", PROBE_SECTION, ".parainstructions", ".data", ".data.page",
-    ".data.init_task",
+    _TEXT, ".rodata", "__ex_table", ".note.Xen", PROBE_SECTION, ".parainstructions", ".smp_locks", ".data",
+    ".data.page", ".data.init_task",
 )
 _PER_CPU = "per_cpu__"
 
@@ -121,6 +122,7 @@ def _assembled(era: str, hypervisor: str) -> GuestImage:
         labels=labels,
         sections=program.sections,
         sites=tuple(sites),
+        smp_locks=unpack_locks(program.sections[".smp_locks"].code, text.address, text.end),
         benchmarks=located(labels),
         symbols=MappingProxyType({
             name.removeprefix(_PER_CPU): address - percpu

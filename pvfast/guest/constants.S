@@ -3,7 +3,7 @@
  *
  * What is not here comes from Python (prelude.py): PAGE_OFFSET and USER_TEXT, the offsets PARAVIRT_* of
  * paravirt_ops, CLBR_*, the macros of the patch sites, and Xen's interface. The values are Linux 2.6.20's for i386 wherever that kernel has the thing at all.
- * Next: head.S, the first instructions.
+ * Next: atomic.S, more macros; head.S, the first instructions.
  */
 
 /* Memory: pgtable.h, page.h, thread_info.h. */

@@ -138,7 +138,7 @@ resume_userspace:
 unexpected_interrupt:
 	pushl $-1
 	SAVE_ALL
-	incl unexpected_interrupts
+	atomic_inc unexpected_interrupts
 	movb $PIC_EOI, %al
 	outb %al, $PIC2_CMD
 	outb %al, $PIC1_CMD

@@ -26,6 +26,7 @@ from pvfast.paravirt.patcher import (
     apply_paravirt,
 )
 from pvfast.paravirt.sites import PatchSite
+from pvfast.paravirt.smp_alternatives import alternatives_smp_lock, alternatives_smp_unlock, up_prefix
 
 _WORD_BYTES = 4
 _NATIVE = Native.name
@@ -50,6 +51,8 @@ class GuestImage:
         As assembled; `code` is what counts after patching.
     sites : tuple of PatchSite
         The records in the image's own ``.parainstructions``.
+    smp_locks : tuple of int
+        Linear addresses of the LOCK prefixes, from the image's own ``.smp_locks``.
     benchmarks : mapping of str to Benchmark
         By name.
     symbols : mapping of str to int
@@ -76,6 +79,7 @@ class GuestImage:
     labels: Mapping[str, int]
     sections: Mapping[str, AssembledSection]
     sites: tuple[PatchSite, ...]
+    smp_locks: tuple[int, ...]
     benchmarks: Mapping[str, Benchmark]
     symbols: Mapping[str, int]
     notes: XenNotes
@@ -223,6 +227,26 @@ class GuestImage:
         targets = {pointer: goals[name] for name, pointer in self.pointers.items()}
         family = nop_family or self.nop_family
         return self.with_patches(apply_direct_calls(self.code, self.linear, self.sites, targets, family))
+
+    def with_smp_locks(self, smp: bool) -> "GuestImage":
+        """The same kernel for several processors, as it is built, or for one, as boot makes it where there is one.
+
+        Parameters
+        ----------
+        smp : bool
+            Whether the LOCK prefixes are there; what stands in their place otherwise is the era's.
+
+        Examples
+        --------
+        >>> from pvfast.guest import build
+        >>> image = build()
+        >>> image.with_smp_locks(False).read(image.smp_locks[0], 1).hex(), image.read(image.smp_locks[0], 1).hex()
+        ('90', 'f0')
+        """
+        if smp:
+            return self.with_patches(alternatives_smp_lock(self.code, self.linear, self.smp_locks))
+        prefix = up_prefix(self.era)
+        return self.with_patches(alternatives_smp_unlock(self.code, self.linear, self.smp_locks, prefix))
 
     def with_patches(self, code: bytes) -> "GuestImage":
         """The same kernel with `code` in place, as a patcher returned it.

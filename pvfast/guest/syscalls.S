@@ -26,7 +26,9 @@ sys_ni_syscall:
 	ret
 
 do_timer:
+	_raw_spin_lock xtime_lock
 	incl jiffies
+	_raw_spin_unlock xtime_lock
 	ret
 
 .pushsection .rodata
@@ -42,6 +44,8 @@ sys_call_table:
 .pushsection .data
 jiffies:
 	.long 0
+xtime_lock:
+	.long SPIN_LOCK_UNLOCKED
 exit_status:
 	.long 0
 .popsection

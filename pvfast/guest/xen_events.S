@@ -82,7 +82,7 @@ xen_evtchn_do_upcall:
 	jne 4f
 	call do_timer
 	jmp 3b
-4:	incl unexpected_interrupts
+4:	atomic_inc unexpected_interrupts
 	jmp 3b
 5:	cmpb $0, VCPU_EVTCHN_UPCALL_PENDING(%edi)
 	jne 1b

@@ -23,4 +23,6 @@ COST_CLASSES = (
     "exception",
     # hypervisors: what they do for one call of the guest, without the way in and out
     "hypercall",
+    # what a LOCK prefix adds to its instruction
+    "lock",
 )

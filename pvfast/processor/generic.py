@@ -20,7 +20,7 @@ CYCLES: dict[str, tuple[int, str]] = {
     "pusha": (8, "assumed: eight pushes"),
     "enter": (8, "assumed"),
     "xchg": (25, "IL-CO xchg with memory"),
-    "xadd": (27, "IL-CO lock add"),
+    "xadd": (7, "assumed: as cmpxchg"),
     "cmpxchg": (7, "IL-CO"),
     "cmpxchg8b": (8, "IL-CO"),
     "decimal": (4, "assumed"),
@@ -81,4 +81,5 @@ CYCLES: dict[str, tuple[int, str]] = {
     "fpu_state": (100, "assumed: range 60-180"),
     "exception": (300, "assumed: as int"),
     "hypercall": (100, "assumed: saving and restoring registers, the dispatch, a look for pending events"),
+    "lock": (26, "IL-CO lock add 27, less the add"),
 }

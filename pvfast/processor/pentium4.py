@@ -21,7 +21,7 @@ CYCLES: dict[str, tuple[int, str]] = {
     "pusha": (16, "assumed: eight pushes"),
     "enter": (16, "assumed"),
     "xchg": (125, "IL-NW xchg with memory"),
-    "xadd": (124, "IL-NW lock add"),
+    "xadd": (9, "assumed: as cmpxchg"),
     "cmpxchg": (9, "IL-NW 8.6, no lock"),
     "cmpxchg8b": (44, "IL-NW latency, no lock"),
     "decimal": (30, "assumed"),
@@ -82,4 +82,5 @@ CYCLES: dict[str, tuple[int, str]] = {
     "fpu_state": (160, "assumed"),
     "exception": (1348, "assumed: as int"),
     "hypercall": (100, "assumed: entry code"),
+    "lock": (123, "IL-NW lock add 124, less the add; L. Torvalds 2001: 104"),
 }

@@ -35,6 +35,19 @@ def test_the_machine_charges_what_its_model_says():
         assert machine.counters.cycles == costs["cli"] + costs["push"] + costs["popf"]
 
 
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("prefix", "costs"), [("lock", ("lock", "alu")), ("nop;", ("nop", "alu")), ("ds", ("alu",))])
+def test_a_lock_prefix_costs_and_what_replaces_it_on_one_processor_does_not(name, prefix, costs):
+    model = dict(zip(COST_CLASSES, load_model(name).costs, strict=True))
+    machine = pvfast.Machine(ram="64K", processor=name)
+    code = assemble(f"{prefix} incl (%esp)\ndone: nop", 0x1000)
+    machine.write(0x1000, code.code)
+    machine.cpu.eip, machine.cpu.esp = 0x1000, 0x8000
+    machine.run(until=code.labels["done"])
+    assert machine.counters.cycles == sum(model[cost] for cost in costs)
+    assert machine.read(0x8000, 1) == b"\1"
+
+
 def execute(name: str, source: str) -> pvfast.Machine:
     machine = pvfast.Machine(ram="64K", processor=name)
     code = assemble(source, 0x1000)
