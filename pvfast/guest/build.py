@@ -24,7 +24,8 @@ from pvfast.paravirt.smp_alternatives import unpack_locks
 
 #: Link order; it is the order of the probes too, so paravirt.S, with the last resort, is last.
 SOURCES = (
-    "constants.S", "atomic.S", "head.S", "main.S", "traps.S", "entry.S", "syscalls.S", "bench.S", "user.S",
+    "constants.S", "operations.S", "atomic.S",
+    "head.S", "main.S", "traps.S", "entry.S", "syscalls.S", "bench.S", "user.S",
     "native_cpu.S", "native_memory.S", "native_irq.S",
     "xen_head.S", "xen_irq.S", "xen_memory.S", "xen_events.S",
     "percpu.S", "paravirt.S",
@@ -60,14 +61,15 @@ def source_texts(era: str = "2.6.20", hypervisor: str = Native.name) -> list[tup
     Examples
     --------
     >>> [name for name, _ in source_texts()][:3]
-    ['prelude', 'constants.S', 'head.S']
+    ['prelude', 'constants.S', 'operations.S']
     """
     here = files("pvfast.guest")
     texts = [(name, here.joinpath(name).read_text(encoding="utf-8")) for name in SOURCES]
     brought = find_hypervisor(hypervisor).guest_source
     if brought:
         texts.insert(-1, (hypervisor, brought))     # before the probe of last resort
-    return [("prelude", macros()), *texts, ("paravirt_ops", operations_table(paravirt_era(era)))]
+    layout = paravirt_era(era)
+    return [("prelude", macros(layout)), *texts, ("paravirt_ops", operations_table(layout))]
 
 
 def build(era: str = "2.6.20", hypervisor: str = Native.name) -> GuestImage:
@@ -111,7 +113,7 @@ def _assembled(era: str, hypervisor: str) -> GuestImage:
         _TEXT: linear, **dict.fromkeys(_KERNEL_SECTIONS[1:]), _USER: USER_TEXT,
     })
     text = program.sections[_TEXT]
-    sites = unpack_records(program.sections[".parainstructions"].code, text.address, text.end)
+    sites = unpack_records(program.sections[".parainstructions"].code, text.address, text.end, layout.patch_types)
     labels = program.labels
     percpu = labels["boot_pda"]
     return GuestImage(

@@ -2,8 +2,9 @@
  * Numbers that every other file of the guest kernel uses; no code.
  *
  * What is not here comes from Python (prelude.py): PAGE_OFFSET and USER_TEXT, the offsets PARAVIRT_* of
- * paravirt_ops, CLBR_*, the macros of the patch sites, and Xen's interface. The values are Linux 2.6.20's for i386 wherever that kernel has the thing at all.
- * Next: atomic.S, more macros; head.S, the first instructions.
+ * paravirt_ops, CLBR_*, paravirt_call and the macros of the patch sites, and Xen's interface. The values are
+ * Linux 2.6.20's for i386 wherever that kernel has the thing at all.
+ * Next: operations.S, atomic.S, more macros; head.S, the first instructions.
  */
 
 /* Memory: pgtable.h, page.h, thread_info.h. */
@@ -122,6 +123,8 @@
 .equ __NR_exit, 1
 .equ __NR_getppid, 64
 .equ NR_syscalls, 65
+.equ CYC2NS_SCALE_FACTOR, 10
+.equ NSEC_PER_TICK, 1000000             /* HZ is 1000 */
 .equ EFAULT, 14
 .equ EINVAL, 22
 .equ ENOSYS, 38
@@ -132,6 +135,15 @@
 .equ PIC2_CMD, 0xa0
 .equ PIC2_DATA, 0xa1
 .equ PIC_EOI, 0x20
+.equ PIT_CHANNEL2, 0x42
+.equ PIT_MODE, 0x43
+.equ PIT_CHANNEL2_ONESHOT, 0xb0         /* low byte, then high byte; mode 0 */
+.equ PIT_TICKS_PER_MS, 1193
+.equ PIT_GATE, 0x61
+.equ PIT_GATE2, 0x01
+.equ PIT_SPEAKER, 0x02
+.equ PIT_OUT2, 0x20
+.equ PIT_TRIES, 0x10000
 .equ RTC_INDEX, 0x70
 .equ RTC_DATA, 0x71
 .equ IO_DELAY_PORT, 0x80
@@ -140,14 +152,3 @@
 .equ COM1_READY, 0x20
 .equ COM1_TRIES, 100
 .equ APIC_BASE, 0xffffd000              /* a fixmap address; this kernel maps no local APIC there */
-
-.macro paravirt_call operation
-	call *paravirt_ops + PARAVIRT_\operation
-.endm
-
-/* An operation that only some releases have, and that does nothing on bare hardware. */
-.macro paravirt_hook operation
-	.ifdef PARAVIRT_\operation
-	paravirt_call \operation
-	.endif
-.endm

@@ -16,11 +16,25 @@ start_kernel:
 	paravirt_call arch_setup
 	paravirt_call memory_setup
 	movl %eax, memory_map_name
+	.ifdef PARAVIRT_pagetable_setup_start
+	movl init_mm_pgd, %eax
+	paravirt_call pagetable_setup_start
+	.endif
 	call map_user_program
+	.ifdef PARAVIRT_pagetable_setup_done
+	movl init_mm_pgd, %eax
+	paravirt_call pagetable_setup_done
+	.endif
+	paravirt_hook post_allocator_init
 	call cpu_init
 	call trap_init
 	paravirt_call init_IRQ
 	paravirt_call time_init
+	.ifdef PARAVIRT_get_cpu_khz
+	paravirt_call get_cpu_khz
+	movl %eax, cpu_khz
+	.endif
+	paravirt_hook setup_boot_clock
 	raw_local_irq_enable
 	paravirt_call banner
 
@@ -145,6 +159,10 @@ boot_cpu_capability:
 	.long 0                         /* CPUID function 1, EDX, as the cpuid operation shows it */
 sysenter_enabled:
 	.long 0
+	.ifdef PARAVIRT_get_cpu_khz
+cpu_khz:
+	.long 0
+	.endif
 init_mm_pgd:
 	.long swapper_pg_dir            /* a hypervisor that brings its own page tables changes it */
 console_write:

@@ -110,12 +110,88 @@ native_io_delay:
 	ret
 
 /* (EAX: loops) */
+.ifdef PARAVIRT_const_udelay
 native_const_udelay:
 	testl %eax, %eax
 	jz 2f
 1:	decl %eax
 	jnz 1b
 2:	ret
+.endif
+
+/* The time-stamp counter's frequency in kHz, by one millisecond of the interval timer; 0 without a timer. */
+.ifdef PARAVIRT_get_cpu_khz
+native_get_cpu_khz:
+	pushl %ebx
+	pushl %esi
+	inb $PIT_GATE, %al
+	andb $~PIT_SPEAKER, %al
+	orb $PIT_GATE2, %al
+	outb %al, $PIT_GATE
+	movb $PIT_CHANNEL2_ONESHOT, %al
+	outb %al, $PIT_MODE
+	movb $(PIT_TICKS_PER_MS & 0xff), %al
+	outb %al, $PIT_CHANNEL2
+	movb $(PIT_TICKS_PER_MS >> 8), %al
+	outb %al, $PIT_CHANNEL2
+	paravirt_call read_tsc
+	movl %eax, %esi
+	movl $PIT_TRIES, %ebx
+1:	inb $PIT_GATE, %al
+	testb $PIT_OUT2, %al
+	jnz 2f
+	decl %ebx
+	jnz 1b
+2:	paravirt_call read_tsc
+	subl %esi, %eax
+	cmpl $(PIT_TRIES - 1), %ebx
+	jb 3f
+	xorl %eax, %eax                 /* over at the first look: nothing has counted */
+3:	popl %esi
+	popl %ebx
+	ret
+.endif
+
+/* EDX:EAX, in cycles. */
+.ifdef PARAVIRT_get_scheduled_cycles
+native_get_scheduled_cycles:
+	rdtsc
+	ret
+.endif
+
+/* EDX:EAX, in nanoseconds: cycles * (10^6 << 10) / kHz >> 10, with ticks instead where the frequency is not known. */
+.ifdef PARAVIRT_sched_clock
+native_sched_clock:
+	pushl %ebx
+	pushl %esi
+	movl cpu_khz, %esi
+	testl %esi, %esi
+	jz 1f
+	xorl %edx, %edx
+	movl $(1000000 << CYC2NS_SCALE_FACTOR), %eax
+	divl %esi
+	movl %eax, %esi
+	paravirt_call read_tsc
+	movl %edx, %ebx
+	mull %esi
+	imull %esi, %ebx
+	addl %ebx, %edx
+	shrdl $CYC2NS_SCALE_FACTOR, %edx, %eax
+	shrl $CYC2NS_SCALE_FACTOR, %edx
+	jmp 2f
+1:	movl $NSEC_PER_TICK, %eax
+	mull jiffies
+2:	popl %esi
+	popl %ebx
+	ret
+.endif
+
+/* No local APIC is used: the interval timer is this processor's clock too. */
+.ifdef PARAVIRT_setup_boot_clock
+native_setup_boot_clock:
+native_setup_secondary_clock:
+	ret
+.endif
 
 /* (EAX: register, EDX: value) */
 native_apic_write:

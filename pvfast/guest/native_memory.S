@@ -104,8 +104,47 @@ native_set_pte_at:
 	movl %eax, (%ecx)
 	ret
 
-/* For hypervisors that keep a shadow. */
+/* For hypervisors that keep a shadow, batch, or hold page tables of their own. */
+paravirt_nop:
 native_pte_update:
 native_pte_update_defer:
-paravirt_nop:
+native_map_pt_hook:
+native_alloc_pt:
+native_alloc_pd:
+native_alloc_pd_clone:
+native_release_pt:
+native_release_pd:
+native_set_lazy_mode:
+native_enter_lazy_mmu:
+native_leave_lazy_mmu:
+native_enter_lazy_cpu:
+native_leave_lazy_cpu:
+native_activate_mm:
+native_dup_mmap:
+native_exit_mmap:
+native_startup_ipi_hook:
+native_post_allocator_init:
 	ret
+
+/* (EAX: pgd). What boot made of the kernel's page tables is all there is to set up. */
+.ifdef PARAVIRT_pagetable_setup_start
+native_pagetable_setup_start:
+native_pagetable_setup_done:
+	ret
+.endif
+
+/* (EAX: &cpumask, EDX: mm, ECX: address). There are no others. */
+.ifdef PARAVIRT_flush_tlb_others
+native_flush_tlb_others:
+	ret
+.endif
+
+/* (EAX: entry or its value); the same on bare hardware, so a site that is patched is nothing. */
+.ifdef PARAVIRT_pte_val
+_paravirt_ident_32:
+native_pte_val:
+native_pgd_val:
+native_make_pte:
+native_make_pgd:
+	ret
+.endif

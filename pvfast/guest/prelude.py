@@ -11,8 +11,8 @@ from enum import IntEnum
 from pvfast.paravirt import sites
 from pvfast.paravirt.hypervisors import xen_interface
 from pvfast.paravirt.hypervisors.xen import IRQ_DISABLE_FORMS
-from pvfast.paravirt.operations import Era
-from pvfast.paravirt.shapes import SHAPES, SiteShape
+from pvfast.paravirt.operations import ONE_STRUCTURE, Convention, Era
+from pvfast.paravirt.shapes import SiteShape, shapes
 
 #: Where the kernel's linear addresses begin; physical address 0 is there.
 PAGE_OFFSET = 0xC0000000
@@ -22,7 +22,19 @@ LOAD_PHYSICAL = 0x100000
 USER_TEXT = 0x08048000
 
 #: Values of the data members of ``paravirt_ops`` on bare hardware.
-_DATA_MEMBERS = {"kernel_rpl": "0", "paravirt_enabled": "0", "name": "bare_hardware"}
+_DATA_MEMBERS = {"kernel_rpl": "0", "shared_kernel_pmd": "1", "paravirt_enabled": "0", "name": "bare_hardware"}
+
+#: Symbols of the patch types that are offsets: ``PARAVIRT_PATCH(x)`` in the kernel.
+_PATCH = "PARAVIRT_PATCH_"
+
+#: Where there is no site for both, the flags wait on the stack: the second site may destroy EAX.
+_IRQ_SAVE = """.macro __raw_local_irq_save
+__raw_local_save_flags
+push %eax
+raw_local_irq_disable
+pop %eax
+.endm
+"""
 
 _XEN_ENUMERATIONS: tuple[tuple[str, type[IntEnum], bool], ...] = (
     ("__HYPERVISOR_", xen_interface.Hypercall, True),
@@ -53,6 +65,9 @@ def symbols(era: Era) -> Mapping[str, int]:
     (104, 23, 1)
     """
     found = {"PAGE_OFFSET": PAGE_OFFSET, "USER_TEXT": USER_TEXT, **era.symbols()}
+    found |= {f"ARGUMENTS_{row.name}": row.argument_words for row in era.operations}
+    if era.convention is Convention.OFFSET_TYPES:
+        found |= {f"{_PATCH}{row.name}": row.patch_type for row in era.operations if row.patch_type is not None}
     found |= {name: value for name, value in vars(sites).items() if name.startswith("CLBR_")}
     found |= {
         name: value for name, value in vars(xen_interface).items() if name.isupper() and type(value) is int
@@ -62,8 +77,13 @@ def symbols(era: Era) -> Mapping[str, int]:
     return found
 
 
-def macros() -> str:
-    """Write the macros: one per shape of patch site, and one per form of Xen's ``irq_disable``.
+def macros(era: Era) -> str:
+    """Write the macros: ``paravirt_call``, one per shape of patch site, and one per form of Xen's ``irq_disable``.
+
+    Parameters
+    ----------
+    era : Era
+        How its calls and sites are made.
 
     Returns
     -------
@@ -72,14 +92,17 @@ def macros() -> str:
 
     Examples
     --------
-    >>> ".macro raw_local_irq_disable" in macros()
+    >>> from pvfast.paravirt.operations import era
+    >>> ".macro raw_local_irq_disable" in macros(era("2.6.20"))
     True
     """
-    shapes = "".join(_site_macro(shape) for shape in SHAPES.values())
+    sites = "".join(_site_macro(shape) for shape in shapes(era).values())
+    if era.convention is Convention.OFFSET_TYPES:
+        sites += _IRQ_SAVE
     forms = "".join(
         f".macro xen_irq_disable_form_{name}\n{text}\n.endm\n" for name, text in IRQ_DISABLE_FORMS.items()
     )
-    return shapes + forms
+    return _paravirt_call(era) + sites + forms
 
 
 def operations_table(era: Era) -> str:
@@ -91,11 +114,23 @@ def operations_table(era: Era) -> str:
     >>> operations_table(era("2.6.20")).splitlines()[2:7]
     ['paravirt_ops:', '.long 0', '.long 0', '.long bare_hardware', '.long native_patch']
     """
-    members = "".join(
-        f".long {_DATA_MEMBERS[member.name] if member.is_data else f'native_{member.name}'}\n"
-        for member in era.members
-    )
-    return f".data\n.balign 4\nparavirt_ops:\n{members}"
+    lines = [".data", ".balign 4", "paravirt_ops:"]
+    for structure, members in era.structures.items():
+        if structure != ONE_STRUCTURE:
+            lines.append(f"{structure}:")
+        lines += (
+            f".long {_DATA_MEMBERS[member.name] if member.is_data else f'native_{member.name}'}" for member in members
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _paravirt_call(era: Era) -> str:
+    """``paravirt_call operation``, the ordinary call: a site with a record, where the era makes one of it."""
+    call = "call *paravirt_ops + PARAVIRT_\\operation"
+    if era.convention is Convention.OFFSET_TYPES:
+        site = _recorded(call, f"{_PATCH}\\operation", "CLBR_ANY")
+        call = f".ifdef {_PATCH}\\operation\n{site}.else\n{call}\n.endif"
+    return f".macro paravirt_call operation\n{call}\n.endm\n"
 
 
 def _site_macro(shape: SiteShape) -> str:
@@ -104,6 +139,10 @@ def _site_macro(shape: SiteShape) -> str:
     if shape.type is None:
         return f".macro {shape.name}\n{code}\n.endm\n"
     argument, clobbers = (" clobbers", "\\clobbers") if shape.clobbers is None else ("", str(shape.clobbers))
-    record = f".long 771b\n.byte {int(shape.type)}, 772b - 771b\n.word {clobbers}"
-    return (f".macro {shape.name}{argument}\n771:\n{code}\n772:\n"
-            f'.pushsection .parainstructions, "a"\n{record}\n.popsection\n.endm\n')
+    return f".macro {shape.name}{argument}\n{_recorded(code, str(int(shape.type)), clobbers)}.endm\n"
+
+
+def _recorded(code: str, patch_type: str, clobbers: str) -> str:
+    """A patch site and its record."""
+    record = f".long 771b\n.byte {patch_type}, 772b - 771b\n.word {clobbers}"
+    return f'771:\n{code}\n772:\n.pushsection .parainstructions, "a"\n{record}\n.popsection\n'

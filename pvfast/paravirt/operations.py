@@ -1,12 +1,17 @@
-"""Every paravirt operation, by kernel era: one declarative row per member; layout comes out.
+"""Every paravirt operation, by kernel era: one declarative row per member; layout and patch types come out.
 
-Rows stand in the kernel's declaration order, so an offset is never written down: it follows from the order
-and the configuration. A later era is another tuple in `_ERAS`. The patch types are in ``sites.py``; the guest
-kernel takes its offsets from `Era.symbols`.
+The rows of 2.6.20 stand in the kernel's declaration order; a later era is written as what it changes. So an offset is
+never written down: it follows from order and configuration, and from 2.6.22 on so does a patch type. Next:
+``shapes.py``, the call sites of an era; the guest kernel takes its offsets from `Era.symbols`.
+
+Sources, each read: include/asm-i386/paravirt.h of 2.6.20 to 2.6.23, include/asm-x86/paravirt.h of 2.6.24.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cache
+from itertools import groupby
 from types import MappingProxyType
 
 from pvfast.errors import PvfastError
@@ -19,6 +24,20 @@ FUSED = "save_fl_irq_disable"
 
 #: Where ``-mregparm=3`` puts the first three argument words; more go to the stack.
 ARGUMENT_REGISTERS = ("eax", "edx", "ecx")
+
+#: The one structure of all operations, until 2.6.23.
+ONE_STRUCTURE = "paravirt_ops"
+#: From 2.6.24 on the data members are a structure of their own, which is not numbered.
+INFO_STRUCTURE = "pv_info"
+
+
+class Convention(Enum):
+    """How call sites are made, recorded and numbered: what changes at once in all of them."""
+
+    #: 2.6.20 and 2.6.21: seven kinds of site have records, with types that are constants.
+    CONSTANT_TYPES = "constant types"
+    #: From 2.6.22: every call is a site, and its type is the offset of its member in words.
+    OFFSET_TYPES = "offset types"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +53,26 @@ class Member:
     arguments : tuple of str
         C types.
     group : str
-        ``info`` (data), ``init``, ``time``, ``cpu``, ``irq``, ``exit``, ``msr``, ``desc``, ``misc``,
+        What it is about: ``info`` (data), ``init``, ``time``, ``cpu``, ``irq``, ``exit``, ``msr``, ``desc``, ``misc``,
         ``apic``, ``tlb`` or ``pte``.
-    patch_type : PatchType or None
+    patch_type : int or None
         None: sites of this operation have no records.
     config : str
-        ``"pae"`` or ``"apic"`` when it exists only there.
+        ``"pae"``, ``"apic"`` or ``"highpte"`` when it exists only there.
+    structure : str
+        The kernel's structure that it is a member of.
+    plain : bool
+        Whether the kernel calls it without a record, whatever the era: at boot, or where no site was ever made.
     """
 
     name: str
     returns: str
     arguments: tuple[str, ...]
     group: str
-    patch_type: PatchType | None = None
+    patch_type: int | None = None
     config: str = ""
+    structure: str = ONE_STRUCTURE
+    plain: bool = False
 
     @property
     def is_data(self) -> bool:
@@ -57,7 +82,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Operation(Member):
-    """A member with its place: `offset` in the structure, `argument_words` and `jumped_to`."""
+    """A member with its place: `offset` behind the first member, and `argument_words`."""
 
     offset: int = 0
     argument_words: int = 0
@@ -70,7 +95,10 @@ class Operation(Member):
 
 @dataclass(frozen=True, slots=True)
 class Era:
-    """``struct paravirt_ops`` of one kernel release and configuration.
+    """The paravirt operations of one kernel release and configuration.
+
+    Until 2.6.23 they are one ``struct paravirt_ops``; then several structures, which stand here one behind the other in
+    the order of ``struct paravirt_patch_template``, behind ``pv_info``.
 
     Attributes
     ----------
@@ -78,28 +106,57 @@ class Era:
         The release.
     members : tuple of Operation
         Everything, data members included, in declaration order.
+    convention : Convention
+        How its call sites are made.
 
     Examples
     --------
     >>> linux = era("2.6.20")
-    >>> linux.size, linux["irq_disable"].offset, linux["irq_disable"].patch_type.name
-    (252, 104, 'IRQ_DISABLE')
+    >>> linux.size, linux["irq_disable"].offset, linux["irq_disable"].patch_type
+    (252, 104, <PatchType.IRQ_DISABLE: 0>)
+    >>> era("2.6.22")["irq_disable"].patch_type, era("2.6.24")["irq_disable"].patch_type
+    (29, 45)
     >>> linux.symbols()["PARAVIRT_iret"]
     248
     """
 
     name: str
     members: tuple[Operation, ...]
+    convention: Convention
 
     @property
     def size(self) -> int:
-        """Bytes of the structure."""
+        """Bytes of all structures."""
         return POINTER_BYTES * len(self.members)
 
     @property
     def operations(self) -> tuple[Operation, ...]:
         """The function pointers."""
         return tuple(member for member in self.members if not member.is_data)
+
+    @property
+    def structures(self) -> Mapping[str, tuple[Operation, ...]]:
+        """The kernel's structures by name, in order, each with its members.
+
+        Examples
+        --------
+        >>> [(name, len(members)) for name, members in era("2.6.24").structures.items()][:4]
+        [('pv_info', 4), ('pv_init_ops', 5), ('pv_time_ops', 5), ('pv_cpu_ops', 32)]
+        """
+        return MappingProxyType({
+            name: tuple(members) for name, members in groupby(self.members, lambda member: member.structure)
+        })
+
+    @property
+    def patch_types(self) -> frozenset[int]:
+        """The types that a site's record may have."""
+        types = {row.patch_type for row in self.members if row.patch_type is not None}
+        if self.convention is Convention.CONSTANT_TYPES:
+            types.add(PatchType.SAVE_FLAGS_IRQ_DISABLE)
+        return frozenset(types)
+
+    def __contains__(self, name: str) -> bool:
+        return any(member.name == name for member in self.members)
 
     def __getitem__(self, name: str) -> Operation:
         for member in self.members:
@@ -114,8 +171,10 @@ class Era:
         --------
         >>> era("2.6.20").site_operation(4), era("2.6.20").site_operation(5), era("2.6.20").site_operation(99)
         ('save_fl_irq_disable', 'iret', None)
+        >>> era("2.6.23").site_operation(28)
+        'save_fl'
         """
-        if patch_type == PatchType.SAVE_FLAGS_IRQ_DISABLE:
+        if self.convention is Convention.CONSTANT_TYPES and patch_type == PatchType.SAVE_FLAGS_IRQ_DISABLE:
             return FUSED
         return next((row.name for row in self.members if row.patch_type == patch_type), None)
 
@@ -124,13 +183,13 @@ class Era:
         return MappingProxyType({f"PARAVIRT_{member.name}": member.offset for member in self.members})
 
     def pointers(self, table: int) -> Mapping[str, int]:
-        """Linear address of each function pointer when the structure is at `table`."""
+        """Linear address of each function pointer when the first member is at `table`."""
         return MappingProxyType({row.name: table + row.offset for row in self.operations})
 
 
 def _row(group: str, returns: str, name: str, *arguments: str, patch: PatchType | None = None,
-         config: str = "") -> Member:
-    return Member(name, returns, arguments, group, patch, config)
+         config: str = "", plain: bool = False) -> Member:
+    return Member(name, returns, arguments, group, patch, config, plain=plain)
 
 
 _DESCRIPTOR_WRITE = ("void *table", "int entry", "u32 low", "u32 high")
@@ -139,14 +198,14 @@ _LINUX_2_6_20 = (
     _row("info", "", "kernel_rpl"),
     _row("info", "", "paravirt_enabled"),
     _row("info", "", "name"),
-    _row("init", "unsigned", "patch", "u8 type", "u16 clobber", "void *firstinsn", "unsigned len"),
-    _row("init", "void", "arch_setup"),
-    _row("init", "char *", "memory_setup"),
-    _row("init", "void", "init_IRQ"),
-    _row("init", "void", "banner"),
+    _row("init", "unsigned", "patch", "u8 type", "u16 clobber", "void *firstinsn", "unsigned len", plain=True),
+    _row("init", "void", "arch_setup", plain=True),
+    _row("init", "char *", "memory_setup", plain=True),
+    _row("init", "void", "init_IRQ", plain=True),
+    _row("init", "void", "banner", plain=True),
     _row("time", "unsigned long", "get_wallclock"),
     _row("time", "int", "set_wallclock", "unsigned long"),
-    _row("time", "void", "time_init"),
+    _row("time", "void", "time_init", plain=True),
     _row("cpu", "void", "cpuid", "unsigned *eax", "unsigned *ebx", "unsigned *ecx", "unsigned *edx"),
     _row("cpu", "unsigned long", "get_debugreg", "int regno"),
     _row("cpu", "void", "set_debugreg", "int regno", "unsigned long value"),
@@ -184,7 +243,7 @@ _LINUX_2_6_20 = (
     _row("desc", "void", "write_idt_entry", *_DESCRIPTOR_WRITE),
     _row("cpu", "void", "load_esp0", "struct tss_struct *", "struct thread_struct *"),
     _row("cpu", "void", "set_iopl_mask", "unsigned mask"),
-    _row("misc", "void", "io_delay"),
+    _row("misc", "void", "io_delay", plain=True),
     _row("misc", "void", "const_udelay", "unsigned long loops"),
     _row("apic", "void", "apic_write", "unsigned long reg", "unsigned long v", config="apic"),
     _row("apic", "void", "apic_write_atomic", "unsigned long reg", "unsigned long v", config="apic"),
@@ -207,14 +266,148 @@ _LINUX_2_6_20 = (
     _row("exit", "void", "iret", patch=PatchType.INTERRUPT_RETURN),
 )
 
-_ERAS: Mapping[str, tuple[Member, ...]] = MappingProxyType({"2.6.20": _LINUX_2_6_20})
+
+#: From here on: what a release changes in the rows of the one before.
+_MM = "struct mm_struct *mm"
+_PFN = "u32 pfn"
+
+
+def _edited(
+    rows: Iterable[Member],
+    *,
+    without: str = "",
+    changed: Iterable[Member] = (),
+    after: Mapping[str, Iterable[Member]] = MappingProxyType({}),
+) -> tuple[Member, ...]:
+    """Rows with some taken out, some replaced by one of the same name, and new ones behind others."""
+    gone, new = without.split(), {row.name: row for row in changed}
+    edited: list[Member] = []
+    for row in rows:
+        if row.name not in gone:
+            edited.append(new.get(row.name, row))
+        edited += after.get(row.name, ())
+    return tuple(edited)
+
+
+def _grouped(rows: Iterable[Member], structures: Mapping[str, str], new: Iterable[Member] = ()) -> tuple[Member, ...]:
+    """The rows named, in the order and the structures given."""
+    known = {row.name: row for row in (*rows, *new)}
+    return tuple(
+        replace(known[name], structure=structure) for structure, names in structures.items() for name in names.split()
+    )
+
+
+_STARTUP_IPI_HOOK = _row("apic", "void", "startup_ipi_hook", "int phys_apicid", "unsigned long start_eip",
+                         "unsigned long start_esp")
+
+_LINUX_2_6_21 = _edited(_LINUX_2_6_20, without="const_udelay", after={
+    "read_pmc": (
+        _row("time", "u64", "get_scheduled_cycles", plain=True),
+        _row("time", "unsigned long", "get_cpu_khz", plain=True),
+    ),
+    "apic_read": (
+        _row("apic", "void", "setup_boot_clock", config="apic"),
+        _row("apic", "void", "setup_secondary_clock", config="apic"),
+    ),
+    "flush_tlb_single": (
+        _row("pte", "void", "map_pt_hook", "int type", "pte_t *va", _PFN),
+        _row("pte", "void", "alloc_pt", _PFN),
+        _row("pte", "void", "alloc_pd", _PFN),
+        _row("pte", "void", "alloc_pd_clone", _PFN, "u32 clonepfn", "u32 start", "u32 count"),
+        _row("pte", "void", "release_pt", _PFN),
+        _row("pte", "void", "release_pd", _PFN),
+    ),
+    "pmd_clear": (_row("pte", "void", "set_lazy_mode", "int mode"),),
+    "iret": (_STARTUP_IPI_HOOK,),
+})
+
+_LINUX_2_6_22 = _edited(
+    _edited(_LINUX_2_6_21, without="time_init map_pt_hook startup_ipi_hook"),
+    changed=(_row("msr", "u64", "read_pmc", "int counter"),),
+    after={
+        "kernel_rpl": (_row("info", "", "shared_kernel_pmd"),),
+        "init_IRQ": (
+            _row("init", "void", "time_init", plain=True),
+            _row("init", "void", "pagetable_setup_start", "pgd_t *pgd_base", plain=True),
+            _row("init", "void", "pagetable_setup_done", "pgd_t *pgd_base", plain=True),
+        ),
+        "io_delay": (
+            _row("pte", "void", "activate_mm", "struct mm_struct *prev", "struct mm_struct *next"),
+            _row("pte", "void", "dup_mmap", "struct mm_struct *oldmm", _MM),
+            _row("pte", "void", "exit_mmap", _MM),
+        ),
+        "setup_secondary_clock": (replace(_STARTUP_IPI_HOOK, config="apic"),),
+        "flush_tlb_single": (
+            _row("tlb", "void", "flush_tlb_others", "const cpumask_t *cpus", _MM, "unsigned long va"),
+        ),
+        "pte_update_defer": (
+            _row("pte", "void *", "kmap_atomic_pte", "struct page *page", "enum km_type type", config="highpte"),
+        ),
+        "pmd_clear": (
+            _row("pte", "pteval_t", "pte_val", "pte_t"),
+            _row("pte", "pteval_t", "pmd_val", "pmd_t", config="pae"),
+            _row("pte", "pteval_t", "pgd_val", "pgd_t"),
+            _row("pte", "pte_t", "make_pte", "pteval_t"),
+            _row("pte", "pmd_t", "make_pmd", "pteval_t", config="pae"),
+            _row("pte", "pgd_t", "make_pgd", "pteval_t"),
+        ),
+    },
+)
+
+_LINUX_2_6_23 = _edited(
+    _LINUX_2_6_22,
+    without="get_scheduled_cycles",
+    changed=(
+        _row("init", "unsigned", "patch", "u8 type", "u16 clobber", "void *insnbuf", "unsigned long addr",
+             "unsigned len", plain=True),
+        _row("pte", "void", "alloc_pt", _MM, _PFN),
+    ),
+    after={
+        "memory_setup": (_row("init", "void", "post_allocator_init", plain=True),),
+        "read_pmc": (_row("time", "unsigned long long", "sched_clock"),),
+    },
+)
+
+_LINUX_2_6_24 = _grouped(_LINUX_2_6_23, {
+    "pv_info": "kernel_rpl shared_kernel_pmd paravirt_enabled name",
+    "pv_init_ops": "patch arch_setup memory_setup post_allocator_init banner",
+    "pv_time_ops": "time_init get_wallclock set_wallclock sched_clock get_cpu_khz",
+    "pv_cpu_ops": """
+        get_debugreg set_debugreg clts read_cr0 write_cr0 read_cr4_safe read_cr4 write_cr4 load_tr_desc load_gdt
+        load_idt store_gdt store_idt set_ldt store_tr load_tls write_ldt_entry write_gdt_entry write_idt_entry load_esp0
+        set_iopl_mask wbinvd io_delay cpuid read_msr write_msr read_tsc read_pmc irq_enable_sysexit iret
+        enter_lazy_cpu leave_lazy_cpu""",
+    "pv_irq_ops": "init_IRQ save_fl restore_fl irq_disable irq_enable safe_halt halt",
+    "pv_apic_ops": "apic_write apic_write_atomic apic_read setup_boot_clock setup_secondary_clock startup_ipi_hook",
+    "pv_mmu_ops": """
+        pagetable_setup_start pagetable_setup_done read_cr2 write_cr2 read_cr3 write_cr3 activate_mm dup_mmap exit_mmap
+        flush_tlb_user flush_tlb_kernel flush_tlb_single flush_tlb_others
+        alloc_pt alloc_pd alloc_pd_clone release_pt release_pd set_pte set_pte_at set_pmd pte_update pte_update_defer
+        set_pte_atomic set_pte_present set_pud pte_clear pmd_clear pte_val pmd_val pgd_val make_pte make_pmd make_pgd
+        kmap_atomic_pte enter_lazy_mmu leave_lazy_mmu""",
+}, new=(
+    # Each structure has a member lazy_mode, a struct pv_lazy_ops of two pointers, enter and leave.
+    _row("cpu", "void", "enter_lazy_cpu"),
+    _row("cpu", "void", "leave_lazy_cpu"),
+    _row("pte", "void", "enter_lazy_mmu"),
+    _row("pte", "void", "leave_lazy_mmu"),
+))
+
+_ERAS: Mapping[str, tuple[Convention, tuple[Member, ...]]] = MappingProxyType({
+    "2.6.20": (Convention.CONSTANT_TYPES, _LINUX_2_6_20),
+    "2.6.21": (Convention.CONSTANT_TYPES, _LINUX_2_6_21),
+    "2.6.22": (Convention.OFFSET_TYPES, _LINUX_2_6_22),
+    "2.6.23": (Convention.OFFSET_TYPES, _LINUX_2_6_23),
+    "2.6.24": (Convention.OFFSET_TYPES, _LINUX_2_6_24),
+})
 
 #: The releases that `era` knows.
 ERAS = tuple(_ERAS)
 
 
-def era(name: str, pae: bool = False, apic: bool = True) -> Era:
-    """Lay out ``struct paravirt_ops`` of a release.
+@cache
+def era(name: str, pae: bool = False, apic: bool = True, highpte: bool = False) -> Era:
+    """Lay out the paravirt operations of a release.
 
     Parameters
     ----------
@@ -224,6 +417,8 @@ def era(name: str, pae: bool = False, apic: bool = True) -> Era:
         CONFIG_X86_PAE: 8-byte page-table entries.
     apic : bool, optional
         CONFIG_X86_LOCAL_APIC.
+    highpte : bool, optional
+        CONFIG_HIGHPTE: page tables in high memory.
 
     Returns
     -------
@@ -238,21 +433,34 @@ def era(name: str, pae: bool = False, apic: bool = True) -> Era:
     --------
     >>> era("2.6.20", pae=True).size
     272
-    >>> len(era("2.6.20", pae=True).operations)
-    65
+    >>> len(era("2.6.21", pae=True).operations)      # 75 and patch
+    76
     """
-    rows = _ERAS.get(name)
-    if rows is None:
+    if name not in _ERAS:
         raise PvfastError(f"no paravirt operations are recorded for Linux {name}: choose {' or '.join(ERAS)}")
-    configured = {"": True, "pae": pae, "apic": apic}
+    convention, rows = _ERAS[name]
+    configured = {"": True, "pae": pae, "apic": apic, "highpte": highpte}
     present = [row for row in rows if configured[row.config]]
-    return Era(name, tuple(
-        Operation(row.name, row.returns, row.arguments, row.group, row.patch_type, row.config,
-                  index * POINTER_BYTES, sum(_words(argument, pae) for argument in row.arguments))
-        for index, row in enumerate(present)
-    ))
+    numbered = next(index for index, row in enumerate(present) if row.structure != INFO_STRUCTURE)
+    members = []
+    for index, row in enumerate(present):
+        words = sum(_words(argument, pae) for argument in row.arguments)
+        patch_type: int | None = row.patch_type
+        if convention is Convention.OFFSET_TYPES:
+            has_sites = not (row.is_data or row.plain or words > _MOST_SITE_WORDS)
+            patch_type = index - numbered if has_sites else None
+        members.append(Operation(row.name, row.returns, row.arguments, row.group, patch_type, row.config, row.structure,
+                                 row.plain, index * POINTER_BYTES, words))
+    return Era(name, tuple(members), convention)
+
+
+#: PVOP_CALL4 is the longest: set_pte_at of a PAE kernel, with five words, is an ordinary call.
+_MOST_SITE_WORDS = 4
+
+#: Page-table entries and their values.
+_ENTRIES = frozenset(("pte_t", "pmd_t", "pud_t", "pgd_t", "pteval_t"))
 
 
 def _words(argument: str, pae: bool) -> int:
-    is_entry = argument.split()[0] in ("pte_t", "pmd_t", "pud_t")
+    is_entry = argument.split()[0] in _ENTRIES
     return 2 if "*" not in argument and (argument.startswith("u64") or (pae and is_entry)) else 1

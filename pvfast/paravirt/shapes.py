@@ -1,4 +1,4 @@
-"""The call-site macros of Linux 2.6.20, one row each, and the way back from bytes to a row.
+"""The call-site macros of each era, one row each, and the way back from bytes to a row.
 
 A shape is a form (the instructions, from ``sites.py``) with the operations it goes through, its patch type
 and what its record says about clobbers. ``patcher.py`` uses `classify` to make a compiled site direct.
@@ -7,13 +7,18 @@ and what its record says about clobbers. ``patcher.py`` uses `classify` to make 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
+from types import MappingProxyType
 
 from pvfast.errors import PatchError
+from pvfast.paravirt.operations import Convention, Era
+from pvfast.paravirt.operations import era as find_era
 from pvfast.paravirt.sites import (
     CALL_6,
     CALL_10,
     CALL_18,
     CALL_CS_11,
+    CALL_CS_13,
     CLBR_ANY,
     CLBR_EAX,
     CLBR_NONE,
@@ -37,7 +42,7 @@ class SiteShape:
         Its instructions.
     operations : tuple of str
         The members of ``paravirt_ops`` it goes through, in order.
-    type : PatchType or None
+    type : int or None
         None: the site has no record and is never patched.
     clobbers : int or None
         None: the macro takes them as an argument.
@@ -56,7 +61,7 @@ class SiteShape:
     name: str
     form: SiteForm
     operations: tuple[str, ...]
-    type: PatchType | None
+    type: int | None
     clobbers: int | None
 
     @property
@@ -94,25 +99,88 @@ class SiteShape:
         return PatchSite(address, self.type, self.length, chosen)
 
 
-_ROWS = (
-    # C: the compiler knows only EAX and the flags as destroyed, so ECX and EDX are saved around the call.
-    SiteShape("__raw_local_save_flags", CALL_10, ("save_fl",), PatchType.SAVE_FLAGS, CLBR_NONE),
-    SiteShape("raw_local_irq_restore", CALL_10, ("restore_fl",), PatchType.RESTORE_FLAGS, CLBR_EAX),
-    SiteShape("raw_local_irq_disable", CALL_10, ("irq_disable",), PatchType.IRQ_DISABLE, CLBR_EAX),
-    SiteShape("raw_local_irq_enable", CALL_10, ("irq_enable",), PatchType.IRQ_ENABLE, CLBR_EAX),
-    SiteShape("__raw_local_irq_save", CALL_18, ("save_fl", "irq_disable"), PatchType.SAVE_FLAGS_IRQ_DISABLE,
-              CLBR_NONE),
-    # entry.S; %cs: because the data segments may still be the user's.
-    SiteShape("INTERRUPT_RETURN", JMP_CS_7, ("iret",), PatchType.INTERRUPT_RETURN, CLBR_ANY),
-    SiteShape("DISABLE_INTERRUPTS", CALL_10, ("irq_disable",), PatchType.IRQ_DISABLE, None),
-    SiteShape("ENABLE_INTERRUPTS", CALL_CS_11, ("irq_enable",), PatchType.IRQ_ENABLE, None),
-    SiteShape("ENABLE_INTERRUPTS_SYSEXIT", JMP_CS_7, ("irq_enable_sysexit",), PatchType.STI_SYSEXIT,
-              CLBR_ANY),
-    SiteShape("GET_CR0_INTO_EAX", CALL_6, ("read_cr0",), None, None),
-)
+def _constant_types() -> tuple[SiteShape, ...]:
+    """2.6.20 and 2.6.21: the seven kinds of site that have records, and one that has none."""
+    return (
+        # C: the compiler knows only EAX and the flags as destroyed, so ECX and EDX are saved around the call.
+        SiteShape("__raw_local_save_flags", CALL_10, ("save_fl",), PatchType.SAVE_FLAGS, CLBR_NONE),
+        SiteShape("raw_local_irq_restore", CALL_10, ("restore_fl",), PatchType.RESTORE_FLAGS, CLBR_EAX),
+        SiteShape("raw_local_irq_disable", CALL_10, ("irq_disable",), PatchType.IRQ_DISABLE, CLBR_EAX),
+        SiteShape("raw_local_irq_enable", CALL_10, ("irq_enable",), PatchType.IRQ_ENABLE, CLBR_EAX),
+        SiteShape("__raw_local_irq_save", CALL_18, ("save_fl", "irq_disable"), PatchType.SAVE_FLAGS_IRQ_DISABLE,
+                  CLBR_NONE),
+        # entry.S; %cs: because the data segments may still be the user's.
+        SiteShape("INTERRUPT_RETURN", JMP_CS_7, ("iret",), PatchType.INTERRUPT_RETURN, CLBR_ANY),
+        SiteShape("DISABLE_INTERRUPTS", CALL_10, ("irq_disable",), PatchType.IRQ_DISABLE, None),
+        SiteShape("ENABLE_INTERRUPTS", CALL_CS_11, ("irq_enable",), PatchType.IRQ_ENABLE, None),
+        SiteShape("ENABLE_INTERRUPTS_SYSEXIT", JMP_CS_7, ("irq_enable_sysexit",), PatchType.STI_SYSEXIT, CLBR_ANY),
+        SiteShape("GET_CR0_INTO_EAX", CALL_6, ("read_cr0",), None, None),
+    )
 
-#: Shape name to shape.
-SHAPES: Mapping[str, SiteShape] = {shape.name: shape for shape in _ROWS}
+
+def _offset_types(era: Era) -> tuple[SiteShape, ...]:
+    """From 2.6.22: the result of save_fl counts as destroyed, and the assembly sites save EAX too.
+
+    There is no fused site: ``__raw_local_irq_save`` is the sites of save_fl and irq_disable, one behind the other.
+    """
+    def shape(name: str, form: SiteForm, operation: str, clobbers: int | None) -> SiteShape:
+        return SiteShape(name, form, (operation,), era[operation].patch_type, clobbers)
+
+    return (
+        shape("__raw_local_save_flags", CALL_10, "save_fl", CLBR_EAX),
+        shape("raw_local_irq_restore", CALL_10, "restore_fl", CLBR_EAX),
+        shape("raw_local_irq_disable", CALL_10, "irq_disable", CLBR_EAX),
+        shape("raw_local_irq_enable", CALL_10, "irq_enable", CLBR_EAX),
+        shape("INTERRUPT_RETURN", JMP_CS_7, "iret", CLBR_NONE),
+        shape("DISABLE_INTERRUPTS", CALL_CS_13, "irq_disable", None),
+        shape("ENABLE_INTERRUPTS", CALL_CS_13, "irq_enable", None),
+        shape("ENABLE_INTERRUPTS_SYSEXIT", JMP_CS_7, "irq_enable_sysexit", CLBR_NONE),
+        SiteShape("GET_CR0_INTO_EAX", CALL_10, ("read_cr0",), None, None),
+    )
+
+
+@cache
+def shapes(era: Era) -> Mapping[str, SiteShape]:
+    """The macros of an era by name.
+
+    Parameters
+    ----------
+    era : Era
+        From ``operations.py``.
+
+    Returns
+    -------
+    mapping of str to SiteShape
+
+    Examples
+    --------
+    >>> shapes(find_era("2.6.20"))["ENABLE_INTERRUPTS"].length, shapes(find_era("2.6.22"))["ENABLE_INTERRUPTS"].length
+    (11, 13)
+    """
+    rows = _constant_types() if era.convention is Convention.CONSTANT_TYPES else _offset_types(era)
+    return MappingProxyType({shape.name: shape for shape in rows})
+
+
+def call_shape(era: Era, operation: str) -> SiteShape:
+    """The ordinary call of an operation, from C: ``PVOP_CALL`` from 2.6.22 on, where it has a record.
+
+    Raises
+    ------
+    PvfastError
+        The era has no such operation.
+
+    Examples
+    --------
+    >>> call_shape(find_era("2.6.20"), "read_cr2").type is None, call_shape(find_era("2.6.22"), "read_cr2").type
+    (True, 20)
+    """
+    row = era[operation]
+    patch_type = row.patch_type if era.convention is Convention.OFFSET_TYPES else None
+    return SiteShape("PVOP_CALL", CALL_6, (operation,), patch_type, CLBR_ANY if patch_type is not None else None)
+
+
+#: Shape name to shape, in 2.6.20.
+SHAPES: Mapping[str, SiteShape] = shapes(find_era("2.6.20"))
 
 
 class SiteState(Enum):
@@ -165,7 +233,7 @@ def classify(code: bytes, address: int = 0) -> Classification | None:
     return None
 
 
-def identify(code: bytes, pointers: Mapping[str, int]) -> list[SiteShape]:
+def identify(code: bytes, pointers: Mapping[str, int], era: Era | None = None) -> list[SiteShape]:
     """Find the shapes that compile to `code` when the pointers are at the given addresses.
 
     Parameters
@@ -174,6 +242,8 @@ def identify(code: bytes, pointers: Mapping[str, int]) -> list[SiteShape]:
         The whole site, as compiled.
     pointers : mapping of str to int
         Operation to the linear address of its pointer.
+    era : Era, optional
+        Whose shapes; default: those of 2.6.20.
 
     Returns
     -------
@@ -186,7 +256,9 @@ def identify(code: bytes, pointers: Mapping[str, int]) -> list[SiteShape]:
     >>> [shape.name for shape in identify(code, {"irq_disable": 0xC0400068})]
     ['raw_local_irq_disable', 'DISABLE_INTERRUPTS']
     """
+    linux = era or find_era("2.6.20")
+    known = [*shapes(linux).values(), *(call_shape(linux, row.name) for row in linux.operations)]
     return [
-        shape for shape in SHAPES.values()
+        shape for shape in known
         if all(operation in pointers for operation in shape.operations) and shape.code(pointers) == code
     ]

@@ -1,9 +1,9 @@
-"""Patch sites of Linux 2.6.20: records and call-site bytes go in and out, as data.
+"""Patch sites: records and call-site bytes go in and out, as data.
 
 A site is a run of instructions that calls through ``paravirt_ops`` and may be replaced; its record in
 ``.parainstructions`` says where it is, which operation it performs, how long it is and which registers a
-replacement may destroy. The shapes are those of asm-i386/irqflags.h, spinlock.h and paravirt.h. The
-operations themselves are in ``operations.py``; ``patcher.py`` comes next.
+replacement may destroy. The operations themselves are in ``operations.py``, which form an era uses where in
+``shapes.py``; ``patcher.py`` comes next.
 """
 
 import struct
@@ -29,7 +29,7 @@ RECORD = struct.Struct("<IBBH")
 
 
 class PatchType(IntEnum):
-    """What a site does, as its record says it in 2.6.20 and 2.6.21."""
+    """What a site does, as its record says it in 2.6.20 and 2.6.21; later types are offsets (``operations.py``)."""
 
     IRQ_DISABLE = 0
     IRQ_ENABLE = 1
@@ -53,7 +53,7 @@ class PatchSite:
     address : int
         Linear address of the first instruction.
     type : int
-        A `PatchType`.
+        What it does; ``Era.site_operation`` names it.
     length : int
         Bytes that may be replaced, 1 to 255.
     clobbers : int
@@ -145,7 +145,7 @@ def unpack_records(
     start, end : int, optional
         The linear addresses that hold code; a site outside is refused.
     types : iterable of int, optional
-        The types that exist.
+        The types that exist: ``Era.patch_types``.
 
     Returns
     -------
@@ -297,8 +297,11 @@ class SiteForm:
 CALL_6 = SiteForm("call", (CALL,))
 CALL_10 = SiteForm("push, call, pop", (b"\x51", b"\x52", CALL, b"\x5a", b"\x59"))
 CALL_CS_11 = SiteForm("push, call %cs:, pop", (b"\x51", b"\x52", CALL_CS, b"\x5a", b"\x59"))
+CALL_CS_13 = SiteForm(
+    "push %eax, push, call %cs:, pop, pop %eax", (b"\x50", b"\x51", b"\x52", CALL_CS, b"\x5a", b"\x59", b"\x58")
+)
 CALL_18 = SiteForm(
     "push, call, push, call, pop", (b"\x51", b"\x52", CALL, b"\x50", CALL, b"\x58", b"\x5a", b"\x59")
 )
 JMP_CS_7 = SiteForm("jmp %cs:", (JMP_CS,))
-FORMS = (CALL_6, CALL_10, CALL_CS_11, CALL_18, JMP_CS_7)
+FORMS = (CALL_6, CALL_10, CALL_CS_11, CALL_CS_13, CALL_18, JMP_CS_7)

@@ -14,6 +14,7 @@ from pvfast.experiments import matrix as matrix_module
 from pvfast.gate import Measurement, Verdict, compare, judge, measure_guest, measure_kernel, read_baseline
 from pvfast.gate import measurement as measurement_module
 from pvfast.paravirt.hypervisors.native import Native
+from pvfast.paravirt.operations import era
 from pvfast.paravirt.sites import PatchType
 
 ROW = "native/irq_disable"
@@ -55,10 +56,10 @@ def longer_site(monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit that puts one more instruction into the site of irq_disable."""
     module = importlib.import_module("pvfast.guest.build")      # the package has a function of that name
     head = ".macro raw_local_irq_disable\n771:\n"
-    text = module.macros()
+    text = module.macros(era("2.6.20"))
     assert head in text
     longer = text.replace(head, head + "testl %eax, %eax\n")
-    monkeypatch.setattr(module, "macros", lambda: longer)
+    monkeypatch.setattr(module, "macros", lambda _: longer)
     image = module._assembled.__wrapped__("2.6.20", "native")
     for user in (matrix_module, measurement_module):
         monkeypatch.setattr(user, "build", lambda **_: image)

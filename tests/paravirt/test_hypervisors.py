@@ -10,7 +10,7 @@ from pvfast.paravirt import hypervisors
 from pvfast.paravirt.hypervisors import Hypervisor, PatchContext, hypervisor, hypervisor_names, xen_interface
 from pvfast.paravirt.hypervisors.native import NATIVE_CODE
 from pvfast.paravirt.hypervisors.xen import IRQ_DISABLE_FORMS, inline_irq_disable
-from pvfast.paravirt.operations import era
+from pvfast.paravirt.operations import ERAS, FUSED, Convention, era
 from pvfast.paravirt.sites import CLBR_ANY, CLBR_EAX, PatchType
 
 SITE = 0xC0100000
@@ -18,13 +18,26 @@ SYMBOLS = {"THREAD_SIZE": 8192, "TI_cpu": 16, "TI_preempt_count": 20, "HYPERVISO
            "xen_vcpu": 0x10, "xen_vcpu_info": 0x20}
 
 
-@pytest.mark.parametrize("kind", PatchType)
-def test_native_code_is_what_its_text_assembles_to(kind):
-    text, code = NATIVE_CODE[era("2.6.20").site_operation(kind)]
+@pytest.mark.parametrize("name", NATIVE_CODE)
+def test_native_code_is_what_its_text_assembles_to(name):
+    text, code = NATIVE_CODE[name]
     assert assemble(text).code == code
-    native = hypervisor("native")
-    assert native.patch(kind, 0, bytes(len(code)), SITE, PatchContext()) == code
-    assert native.patch(kind, 0, bytes(len(code) - 1), SITE, PatchContext()) is None
+
+
+@pytest.mark.parametrize("linux", [era(name) for name in ERAS], ids=ERAS)
+def test_native_inlines_what_has_sites(linux):
+    native, context = hypervisor("native"), PatchContext(era=linux)
+    inlined = set()
+    for kind in linux.patch_types:
+        name = linux.site_operation(kind)
+        if name in NATIVE_CODE:
+            code = NATIVE_CODE[name][1]
+            assert native.patch(kind, 0, bytes(len(code)), SITE, context) == code
+            assert native.patch(kind, 0, bytes(len(code) - 1), SITE, context) is None
+            inlined.add(name)
+    only_later = {"read_cr2", "read_cr3", "write_cr3", "clts", "read_tsc"}
+    constant = linux.convention is Convention.CONSTANT_TYPES
+    assert inlined == set(NATIVE_CODE) - (only_later if constant else {FUSED})
 
 
 def test_native_leaves_unknown_types():

@@ -1,9 +1,11 @@
-"""The layout of struct paravirt_ops: every offset, both configurations, and the counts."""
+"""The layout of the paravirt operations by era: offsets, types, configurations, and the counts."""
+
+from itertools import pairwise
 
 import pytest
 
 from pvfast.errors import PvfastError
-from pvfast.paravirt.operations import ERAS, FUSED, era
+from pvfast.paravirt.operations import ERAS, FUSED, Convention, era
 from pvfast.paravirt.sites import PatchType
 
 #: Non-PAE with local APIC: offsets as the compiler lays the structure out.
@@ -80,8 +82,92 @@ def test_pointers_and_symbols():
     assert linux.symbols()["PARAVIRT_kernel_rpl"] == 0
 
 
+@pytest.mark.parametrize(("name", "pae", "pointers", "size"), [
+    ("2.6.20", False, 60, 252), ("2.6.20", True, 65, 272), ("2.6.21", False, 71, 296), ("2.6.21", True, 76, 316),
+    ("2.6.22", False, 80, 336), ("2.6.22", True, 87, 364), ("2.6.23", False, 81, 340), ("2.6.23", True, 88, 368),
+])
+def test_function_pointers_and_size(name, pae, pointers, size):
+    linux = era(name, pae=pae)
+    assert (len(linux.operations), linux.size) == (pointers, size)
+    assert list(linux.structures) == ["paravirt_ops"]
+
+
+def test_75_operations_and_patch():
+    names = [row.name for row in era("2.6.21", pae=True).operations]
+    assert len(set(names) - {"patch"}) == 75
+
+
+def test_offsets_of_2_6_21():
+    linux = era("2.6.21")
+    moved = {"get_scheduled_cycles": 140, "get_cpu_khz": 144, "irq_enable_sysexit": 284, "iret": 288,
+             "startup_ipi_hook": 292}
+    assert {name: linux[name].offset for name in moved} == moved
+    assert all(linux[name].offset == OFFSETS[name] for name in ("save_fl", "restore_fl", "irq_disable", "irq_enable"))
+
+
+@pytest.mark.parametrize("name", ERAS)
+def test_highpte_adds_one(name):
+    added = len(era(name, highpte=True).operations) - len(era(name).operations)
+    assert added == (1 if name >= "2.6.22" else 0)
+
+
+#: Non-PAE, APIC: a site's type is the offset of its member in words.
+TYPES = {
+    "2.6.22": {"clts": 17, "read_cr2": 20, "read_cr3": 22, "write_cr3": 23, "save_fl": 27, "restore_fl": 28,
+               "irq_disable": 29, "irq_enable": 30, "read_tsc": 36, "set_pte": 72, "pte_val": 77, "make_pte": 79,
+               "set_lazy_mode": 81, "irq_enable_sysexit": 82, "iret": 83},
+    "2.6.23": {"clts": 18, "save_fl": 28, "restore_fl": 29, "irq_disable": 30, "irq_enable": 31, "iret": 84},
+    "2.6.24": {"irq_enable_sysexit": 38, "iret": 39, "save_fl": 43, "restore_fl": 44, "irq_disable": 45,
+               "irq_enable": 46},
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_types_are_offsets(name):
+    linux = era(name)
+    assert {operation: linux[operation].patch_type for operation in TYPES[name]} == TYPES[name]
+    for operation in linux.operations:
+        if operation.patch_type is not None:
+            assert linux.site_operation(operation.patch_type) == operation.name
+    assert linux.patch_types == {row.patch_type for row in linux.operations} - {None}
+
+
+@pytest.mark.parametrize("name", ERAS)
+def test_what_is_called_without_a_record(name):
+    linux = era(name, pae=True)
+    recorded = {row.name for row in linux.operations if row.patch_type is not None}
+    if linux.convention is Convention.CONSTANT_TYPES:
+        assert recorded == {"save_fl", "restore_fl", "irq_disable", "irq_enable", "irq_enable_sysexit", "iret"}
+    else:
+        assert not recorded & {"patch", "memory_setup", "init_IRQ", "set_pte_at", "set_pte_present"}
+        assert {"set_pte", "set_pud", "cpuid", "write_msr", "iret", "pte_val"} <= recorded
+        assert era(name)["set_pte_at"].patch_type is not None       # four words without PAE
+
+
+def test_groups_of_2_6_24():
+    plain, pae = ({name: len(members) for name, members in era("2.6.24", pae=pae).structures.items()}
+                  for pae in (False, True))
+    assert plain == {"pv_info": 4, "pv_init_ops": 5, "pv_time_ops": 5, "pv_cpu_ops": 30 + 2, "pv_irq_ops": 7,
+                     "pv_apic_ops": 6, "pv_mmu_ops": 27 + 2}
+    assert pae == plain | {"pv_mmu_ops": 34 + 2}
+    first = era("2.6.24").structures["pv_init_ops"][0]      # the template, and so the types, begin there
+    assert first.offset == 16
+    assert era("2.6.24").operations.index(era("2.6.24")["init_IRQ"]) == 42
+
+
+def test_an_era_is_the_one_before_but_for_what_it_changes():
+    changes = []
+    for before, after in pairwise(ERAS):
+        old, new = ({row.name: row for row in era(name, pae=True).members} for name in (before, after))
+        changes.append((sorted(old.keys() - new), len(new.keys() - old)))
+        both = old.keys() & new
+        redeclared = {name for name in both if old[name].arguments != new[name].arguments}
+        assert redeclared <= {"patch", "alloc_pt", "read_pmc"}
+    assert changes == [
+        (["const_udelay"], 12), (["map_pt_hook"], 13), (["get_scheduled_cycles"], 2), (["set_lazy_mode"], 4)]
+
+
 def test_unknown_names_are_typed_errors():
-    assert ERAS == ("2.6.20",)
     with pytest.raises(PvfastError, match=r"choose 2\.6\.20"):
         era("2.4.0")
     with pytest.raises(PvfastError, match="no operation 'set_pud'"):

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from pvfast.assembly import FAMILIES, assemble, disassemble
 from pvfast.errors import PatchError
-from pvfast.paravirt.operations import era
-from pvfast.paravirt.shapes import SHAPES, SiteState, classify, identify
+from pvfast.paravirt.operations import ERAS, Convention, era
+from pvfast.paravirt.shapes import SHAPES, SiteState, call_shape, classify, identify, shapes
 from pvfast.paravirt.sites import (
     CLBR_ANY,
     CLBR_EAX,
@@ -28,16 +28,44 @@ LENGTHS = {
 }
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_shape_bytes_are_what_its_text_assembles_to(name):
-    shape = SHAPES[name]
-    code = shape.code(POINTERS)
-    assert len(code) == shape.length == LENGTHS[name]
-    assert assemble(shape.text(POINTERS)).code == code
-    assert shape in identify(code, POINTERS)
-    found = classify(code)
-    assert (found.form, found.state) == (shape.form, SiteState.INDIRECT)
-    assert found.addresses == tuple(POINTERS[operation] for operation in shape.operations)
+#: What changes with 2.6.22: no fused site, and the assembly sites save EAX too.
+LENGTHS_2_6_22 = {name: length for name, length in LENGTHS.items() if name != "__raw_local_irq_save"} | {
+    "DISABLE_INTERRUPTS": 13, "ENABLE_INTERRUPTS": 13, "GET_CR0_INTO_EAX": 10}
+
+
+@pytest.mark.parametrize("linux", [era(name) for name in ERAS], ids=ERAS)
+def test_shape_bytes_are_what_their_text_assembles_to(linux):
+    pointers = linux.pointers(TABLE)
+    for shape in shapes(linux).values():
+        code = shape.code(pointers)
+        assert len(code) == shape.length
+        assert assemble(shape.text(pointers)).code == code
+        assert shape in identify(code, pointers, linux)
+        found = classify(code)
+        assert (found.form, found.state) == (shape.form, SiteState.INDIRECT)
+        assert found.addresses == tuple(pointers[operation] for operation in shape.operations)
+
+
+@pytest.mark.parametrize("linux", [era(name) for name in ERAS], ids=ERAS)
+def test_shapes_by_era(linux):
+    constant = linux.convention is Convention.CONSTANT_TYPES
+    assert {shape.name: shape.length for shape in shapes(linux).values()} == (LENGTHS if constant else LENGTHS_2_6_22)
+    types = {shape.type for shape in shapes(linux).values()} - {None}
+    if constant:
+        assert types == linux.patch_types
+    else:
+        assert types < linux.patch_types
+    names = {name: shape.operations[0] for name, shape in shapes(linux).items() if len(shape.operations) == 1}
+    assert {name: linux.site_operation(shapes(linux)[name].type) for name in names if name != "GET_CR0_INTO_EAX"} == {
+        name: operation for name, operation in names.items() if name != "GET_CR0_INTO_EAX"}
+
+
+def test_every_call_is_a_site_from_2_6_22_on():
+    assert call_shape(era("2.6.21"), "irq_disable").type is None
+    shape = call_shape(era("2.6.22"), "write_cr3")
+    assert shape.code(era("2.6.22").pointers(TABLE)).hex(" ") == "ff 15 5c 00 40 c0"
+    assert shape.site(0x100) == PatchSite(0x100, 23, 6, CLBR_ANY)
+    assert call_shape(era("2.6.22"), "banner").type is None
 
 
 def test_golden_shapes():
@@ -49,6 +77,9 @@ def test_golden_shapes():
     }
     for name, code in golden.items():
         assert SHAPES[name].code(POINTERS).hex(" ") == code
+    linux = era("2.6.22")
+    assert shapes(linux)["ENABLE_INTERRUPTS"].code(linux.pointers(TABLE)).hex(" ") == (
+        "50 51 52 2e ff 15 78 00 40 c0 5a 59 58")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,6 +1,7 @@
 """Bare hardware: every operation is the instruction it stands for.
 
-The table is Linux 2.6.20's ``native_patch``: what a site becomes when the kernel owns the machine.
+The table is Linux' ``native_patch``: what a site becomes when the kernel owns the machine. Which of the operations have
+sites is the era's affair: in 2.6.20 and 2.6.21 the first seven; from 2.6.22 on all but the fused one.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,11 @@ NATIVE_CODE: Mapping[str, tuple[str, bytes]] = MappingProxyType({
     FUSED: ("pushf; pop %eax; cli", b"\x9c\x58\xfa"),
     "iret": ("iret", b"\xcf"),
     "irq_enable_sysexit": ("sti; sysexit", b"\xfb\x0f\x35"),
+    "read_cr2": ("mov %cr2, %eax", b"\x0f\x20\xd0"),
+    "read_cr3": ("mov %cr3, %eax", b"\x0f\x20\xd8"),
+    "write_cr3": ("mov %eax, %cr3", b"\x0f\x22\xd8"),
+    "clts": ("clts", b"\x0f\x06"),
+    "read_tsc": ("rdtsc", b"\x0f\x31"),
 })
 
 

@@ -1,0 +1,60 @@
+/*
+ * Calls of operations that are not the same in every release; macros only.
+ *
+ * paravirt_call itself, and which operations the kernel is built with, come from Python (prelude.py); what a release
+ * does not have is not assembled.
+ * Next: atomic.S, more macros; head.S, the first instructions.
+ */
+
+/* An operation that only some releases have, and that does nothing on bare hardware. */
+.macro paravirt_hook operation
+	.ifdef PARAVIRT_\operation
+	paravirt_call \operation
+	.endif
+.endm
+
+/*
+ * Lazy modes: updates between the two may wait for the second. 2.6.21 to 2.6.23 have one operation for both modes, later
+ * releases a pair for each, 2.6.20 none.
+ */
+.equ PARAVIRT_LAZY_NONE, 0
+.equ PARAVIRT_LAZY_MMU, 1
+.equ PARAVIRT_LAZY_CPU, 2
+.equ PARAVIRT_LAZY_FLUSH, 3
+
+.macro set_lazy_mode mode
+	.ifdef PARAVIRT_set_lazy_mode
+	movl $\mode, %eax
+	paravirt_call set_lazy_mode
+	.endif
+.endm
+
+.macro arch_enter_lazy_mmu_mode
+	set_lazy_mode PARAVIRT_LAZY_MMU
+	paravirt_hook enter_lazy_mmu
+.endm
+
+.macro arch_leave_lazy_mmu_mode
+	set_lazy_mode PARAVIRT_LAZY_NONE
+	paravirt_hook leave_lazy_mmu
+.endm
+
+.macro arch_enter_lazy_cpu_mode
+	set_lazy_mode PARAVIRT_LAZY_CPU
+	paravirt_hook enter_lazy_cpu
+.endm
+
+.macro arch_leave_lazy_cpu_mode
+	set_lazy_mode PARAVIRT_LAZY_NONE
+	paravirt_hook leave_lazy_cpu
+.endm
+
+/* (EAX: mm, EDX: frame). The first releases that have it are not told whose the new page table is. */
+.macro paravirt_alloc_pt
+	.ifdef PARAVIRT_alloc_pt
+	.if ARGUMENTS_alloc_pt == 1
+	movl %edx, %eax
+	.endif
+	paravirt_call alloc_pt
+	.endif
+.endm
