@@ -98,6 +98,7 @@ site_iret:
 2:	benchmark_end
 
 /* System calls: into the user program with the count in EBX; exit brings us back. */
+bench_null:
 bench_null_syscall_int80:
 	movl $user_null_syscall_int80, %edx
 	jmp start_user
@@ -109,6 +110,21 @@ bench_null_syscall_sysenter:
 	jne start_user
 	movl $-ENOSYS, exit_status      /* no such way in here: over at once, and it says so */
 	jmp bench_done
+
+/* Workloads, named after lmbench's: a user program each, in the user_*.S. */
+.macro workload name
+bench_\name:
+	movl $user_\name, %edx
+	jmp start_user
+.endm
+
+	workload read
+	workload write
+	workload open
+	workload signal_install
+	workload signal_none
+	workload signal_catch
+	workload protection_fault
 
 start_user:
 	movl $(init_thread_union + THREAD_SIZE), %esp

@@ -1,7 +1,9 @@
-"""What the loops of ``bench.S`` measure: one row per benchmark, addresses filled in when the image is built.
+"""What ``bench.S`` can run: one row per loop or workload, addresses filled in when the image is built.
 
-A loop runs ``bench_<name>`` .. ``bench_done``, and executes its sites once per iteration. What the loop
-itself costs is its `baseline`, the same loop without the site. Next: ``build.py``.
+Either runs from ``bench_<name>`` to ``bench_done``. A loop (`ROWS`) executes its sites once per iteration, and its
+`baseline` is the same loop without them. A workload (`WORKLOADS`) is a user program named after what lmbench
+measures; it executes many sites, which are not listed, and its `baseline` is the workload that lmbench subtracts.
+Next: ``build.py``.
 """
 
 from collections.abc import Mapping
@@ -11,20 +13,20 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One loop.
+    """One loop, or one workload.
 
     Attributes
     ----------
     name : str
-        ``bench_<name>`` is its label.
+        ``bench_<name>`` is its label, a dash being an underscore there.
     title : str
         For people.
     operations : tuple of str
-        The members of ``paravirt_ops`` that one iteration uses, in order.
+        The members of ``paravirt_ops`` that one iteration uses, in order; empty for a workload.
     sites : tuple of str
-        Labels of the patch sites that one iteration executes, in order; empty for a baseline.
+        Labels of the patch sites that one iteration executes, in order; empty for a baseline or a workload.
     baseline : str
-        Name of the loop whose counts are to be subtracted; empty for a baseline.
+        Name of the row whose counts are to be subtracted; empty when there is nothing to subtract.
     ring : int
         3 when the loop itself is user code.
     needs_sep : bool
@@ -46,7 +48,7 @@ class Benchmark:
     @property
     def label(self) -> str:
         """Its label in the image."""
-        return f"bench_{self.name}"
+        return f"bench_{self.name.replace('-', '_')}"
 
 
 _SYSENTER_OPERATIONS = ("irq_enable", "irq_disable", "irq_enable_sysexit")
@@ -77,6 +79,22 @@ ROWS = (
 )
 
 
+def _workload(name: str, title: str, baseline: str = "") -> Benchmark:
+    return Benchmark(name, title, baseline=baseline, ring=3)
+
+
+WORKLOADS = (
+    _workload("null", "getppid()"),
+    _workload("read", "read() of a byte of /dev/zero"),
+    _workload("write", "write() of a byte to /dev/null"),
+    _workload("open", "open() and close() of a device"),
+    _workload("signal-install", "sigaction()"),
+    _workload("signal-none", "kill(getpid(), 0): what lmbench subtracts from signal-catch"),
+    _workload("signal-catch", "a signal sent, caught and returned from", "signal-none"),
+    _workload("protection-fault", "a store to a read-only page, beyond the catching", "signal-catch"),
+)
+
+
 def located(labels: Mapping[str, int]) -> Mapping[str, Benchmark]:
     """Fill in the addresses.
 
@@ -88,8 +106,8 @@ def located(labels: Mapping[str, int]) -> Mapping[str, Benchmark]:
     Returns
     -------
     mapping of str to Benchmark
-        By name, in the order of `ROWS`.
+        By name, in the order of `ROWS` and `WORKLOADS`.
     """
     return MappingProxyType({
-        row.name: replace(row, address=labels[row.label]) for row in ROWS
+        row.name: replace(row, address=labels[row.label]) for row in (*ROWS, *WORKLOADS)
     })

@@ -25,7 +25,9 @@ from pvfast.paravirt.smp_alternatives import unpack_locks
 #: Link order; it is the order of the probes too, so paravirt.S, with the last resort, is last.
 SOURCES = (
     "constants.S", "operations.S", "atomic.S",
-    "head.S", "main.S", "traps.S", "entry.S", "syscalls.S", "bench.S", "user.S",
+    "head.S", "main.S", "traps.S", "entry.S", "syscalls.S", "syscall_table.S",
+    "slab.S", "usercopy.S", "files.S", "devices.S", "signal.S", "signal_task.S", "signal_frame.S",
+    "bench.S", "user.S", "user_io.S", "user_signal.S",
     "native_cpu.S", "native_memory.S", "native_irq.S",
     "xen_head.S", "xen_irq.S", "xen_memory.S", "xen_events.S",
     "percpu.S", "paravirt.S",

@@ -102,6 +102,91 @@
 .equ THREAD_tls_array, 0
 .equ THREAD_esp0, 24
 .equ THREAD_sysenter_cs, 28
+.equ THREAD_trap_no, 32                 /* of the last exception in user mode, for its signal's handler */
+.equ THREAD_error_code, 36
+.equ THREAD_cr2, 40
+.equ THREAD_iopl, 44
+.equ THREAD_debugreg, 48                /* eight */
+.equ THREAD_BYTES, 80
+.equ TASK_thread_info, TASK_thread + THREAD_BYTES
+.equ TASK_files, TASK_thread_info + 4
+.equ TASK_sighand, TASK_files + 4
+.equ TASK_blocked, TASK_sighand + 4
+.equ TASK_pending, TASK_blocked + 4
+.equ TASK_sigqueue, TASK_pending + 4    /* the struct sigqueues of what is pending */
+.equ NR_TASKS, 16
+
+/* struct thread_info's flags. */
+.equ _TIF_SIGPENDING, 1 << 2
+.equ _TIF_NEED_RESCHED, 1 << 3
+
+/* struct file, file_operations, files_struct: fs.h, file.h. */
+.equ F_op, 0
+.equ F_count, 4
+.equ F_pos, 8
+.equ F_private, 12
+.equ FILE_BYTES, 16
+.equ FOP_read, 0
+.equ FOP_write, 4
+.equ FOP_release, 8
+.equ NR_FILES, 48
+.equ NR_OPEN, 32
+.equ FILES_fd, 0
+.equ FILES_BYTES, 4 * NR_OPEN
+.equ NAME_BYTES, 32
+
+/* Signals: signal.h, sigcontext.h. */
+.equ NSIG, 32
+.equ SIGILL, 4
+.equ SIGTRAP, 5
+.equ SIGBUS, 7
+.equ SIGFPE, 8
+.equ SIGKILL, 9
+.equ SIGUSR1, 10
+.equ SIGSEGV, 11
+.equ SIGPIPE, 13
+.equ SIGCHLD, 17
+.equ SIGCONT, 18
+.equ SIGSTOP, 19
+.equ SIGURG, 23
+.equ SIGWINCH, 28
+.equ SIG_DFL, 0
+.equ SIG_IGN, 1
+.equ SA_RESTORER, 0x04000000
+.equ SA_RESTART, 0x10000000
+.equ SA_NODEFER, 0x40000000
+.equ SA_handler, 0
+.equ SA_flags, 4
+.equ SA_restorer, 8
+.equ SA_mask, 12
+.equ SIGSET_BYTES, 8
+.equ SIGACTION_BYTES, 20
+.equ SIGHAND_action, 0
+.equ SIGHAND_BYTES, NSIG * SIGACTION_BYTES
+.equ SIGQUEUE_next, 0
+.equ SIGQUEUE_signo, 4
+.equ SIGQUEUE_BYTES, 8
+.equ SC_gs, 0
+.equ SC_fs, 4
+.equ SC_es, 8
+.equ SC_ds, 12
+.equ SC_EDI, 16
+.equ SC_ESI, 20
+.equ SC_EBP, 24
+.equ SC_ESP, 28
+.equ SC_EBX, 32
+.equ SC_EDX, 36
+.equ SC_ECX, 40
+.equ SC_EAX, 44
+.equ SC_EIP, 56
+.equ SC_CS, 60
+.equ SC_EFLAGS, 64
+.equ SC_SS, 72
+.equ SC_oldmask, 80
+.equ SIGCONTEXT_BYTES, 88
+.equ SIGFRAME_BYTES, 8 + SIGCONTEXT_BYTES + 4 + 8
+.equ X86_EFLAGS_TF, 0x100
+.equ FIX_EFLAGS, 0x00040dd5             /* AC, OF, DF, TF, SF, ZF, AF, PF, CF: what a handler may change */
 
 /* struct tss_struct. */
 .equ TSS_BYTES, 104
@@ -120,14 +205,32 @@
 .equ USER_TEXT_INDEX, (USER_TEXT >> PAGE_SHIFT) & (PTRS_PER_TABLE - 1)
 .equ USER_STACK_INDEX, (USER_STACK >> PAGE_SHIFT) & (PTRS_PER_TABLE - 1)
 
+/* System calls and errors: unistd.h, errno.h. */
 .equ __NR_exit, 1
+.equ __NR_read, 3
+.equ __NR_write, 4
+.equ __NR_open, 5
+.equ __NR_close, 6
+.equ __NR_lseek, 19
+.equ __NR_getpid, 20
+.equ __NR_kill, 37
 .equ __NR_getppid, 64
-.equ NR_syscalls, 65
+.equ __NR_sigreturn, 119
+.equ __NR_rt_sigaction, 174
+.equ NR_syscalls, 320
 .equ CYC2NS_SCALE_FACTOR, 10
 .equ NSEC_PER_TICK, 1000000             /* HZ is 1000 */
+.equ ENOENT, 2
+.equ ESRCH, 3
+.equ EINTR, 4
+.equ EBADF, 9
+.equ ENOMEM, 12
 .equ EFAULT, 14
 .equ EINVAL, 22
+.equ ENFILE, 23
+.equ EMFILE, 24
 .equ ENOSYS, 38
+.equ ERESTARTSYS, 512
 
 /* Ports of the PC. */
 .equ PIC1_CMD, 0x20

@@ -76,10 +76,11 @@ syscall_badsys:
 	movl $-ENOSYS, PT_EAX(%esp)
 	jmp syscall_exit
 
-/* Rescheduling and signals come here; nobody sets these flags yet, so they are only put down. */
+/* Signals come here, and leave through resume_userspace, which looks again. */
 work_pending:
-	movl $0, TI_flags(%ebp)
-	jmp restore_all
+	movl %esp, %eax
+	call do_signal
+	jmp resume_userspace
 
 /*
  * sysenter: as above, with the user's stack in EBP and nothing saved by the processor. Interrupts are off

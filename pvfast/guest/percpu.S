@@ -100,6 +100,13 @@ init_task:
 	.fill 6, 4, 0                   /* thread.tls_array */
 	.long init_thread_union + THREAD_SIZE   /* thread.esp0 */
 	.long __KERNEL_CS               /* thread.sysenter_cs */
+	.fill 4 + 8, 4, 0               /* thread: what its exceptions were, iopl, debugreg */
+	.long init_thread_union         /* thread_info */
+	.long init_files
+	.long init_sighand
+	.long 0                         /* blocked */
+	.long 0                         /* pending */
+	.long 0                         /* sigqueue */
 parent_task:
 	.long 1                         /* tgid: what getppid answers */
 	.long parent_task

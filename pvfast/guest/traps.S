@@ -46,6 +46,8 @@ set_gate:
 
 /* EAX: pt_regs, EDX: vector, ECX: error code. Returns when the fault was expected. */
 do_exception:
+	testb $2, PT_CS(%eax)           /* ring 3; the kernel is in 0 or 1 */
+	jnz do_user_exception
 	pushl %ebx
 	movl PT_EIP(%eax), %ebx
 	pushl %esi
@@ -61,6 +63,24 @@ do_exception:
 	popl %esi
 	popl %ebx
 	ret
+
+/* What a program did wrong is its own affair: it gets the signal that goes with the exception. */
+do_user_exception:
+	pushl %ebx
+	movl %gs:PDA_pcurrent, %ebx
+	movl %edx, TASK_thread + THREAD_trap_no(%ebx)
+	movl %ecx, TASK_thread + THREAD_error_code(%ebx)
+	movzbl exception_signals(%edx), %eax
+	cmpl $VECTOR_PF, %edx
+	jne 1f
+	pushl %eax
+	paravirt_call read_cr2
+	movl %eax, TASK_thread + THREAD_cr2(%ebx)
+	popl %eax
+	raw_local_irq_enable
+1:	movl %ebx, %edx
+	popl %ebx
+	jmp force_sig
 
 die:
 	movl %edx, fault_record + FAULT_vector
@@ -109,6 +129,12 @@ math_state_restore:
 .equ FAULT_eax, 24
 .equ FAULT_cr2, 28
 .equ FAULT_count, 32
+
+.pushsection .rodata
+exception_signals:                      /* by vector; what a program cannot cause has SIGKILL */
+	.byte SIGFPE, SIGTRAP, SIGKILL, SIGTRAP, SIGSEGV, SIGSEGV, SIGILL, SIGSEGV, SIGKILL, SIGFPE
+	.byte SIGSEGV, SIGBUS, SIGBUS, SIGSEGV, SIGSEGV, SIGKILL, SIGFPE, SIGBUS, SIGKILL, SIGFPE
+.popsection
 
 .pushsection .data
 fault_record:

@@ -1,9 +1,11 @@
-"""Fixtures: the guest image, and a machine on which it has booted bare."""
+"""Fixtures: the guest image, and machines on which it has booted."""
 
 import pytest
 
 from pvfast.guest import GuestImage, build
 from tests.guest.native import BOOT_INSTRUCTIONS, Booted
+from tests.guest.programs import Guest
+from tests.paravirt.xen import Domain
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +18,12 @@ def booted(image: GuestImage) -> Booted:
     guest = Booted(image)
     guest.run_to("boot_done", BOOT_INSTRUCTIONS)
     return guest
+
+
+@pytest.fixture(params=["native", "xen"])
+def guest(request: pytest.FixtureRequest, image: GuestImage) -> Guest:
+    if request.param == "xen":
+        return Domain(image).boot()
+    booted = Booted(image)
+    booted.run_to("boot_done", BOOT_INSTRUCTIONS)
+    return booted

@@ -7,6 +7,7 @@ import pytest
 from pvfast.assembly import disassemble
 from pvfast.errors import ImageError, PvfastError
 from pvfast.guest import GuestImage, build, source_texts
+from pvfast.guest.benchmarks import ROWS, WORKLOADS
 from pvfast.guest.notes import parse_notes
 from pvfast.paravirt.hypervisors import hypervisor
 from pvfast.paravirt.operations import era
@@ -75,7 +76,13 @@ def test_cr0_is_read_through_a_site_without_a_record(image: GuestImage) -> None:
 
 
 def test_benchmarks_name_their_sites_and_baselines(image: GuestImage) -> None:
-    for benchmark in image.benchmarks.values():
+    assert list(image.benchmarks) == [row.name for row in (*ROWS, *WORKLOADS)]
+    for row in WORKLOADS:
+        assert image.benchmarks[row.name].address == image.labels[row.label]
+        assert not row.baseline or row.baseline in image.benchmarks
+        assert not row.sites
+    for row in ROWS:
+        benchmark = image.benchmarks[row.name]
         assert benchmark.address == image.labels[benchmark.label]
         assert bool(benchmark.sites) == bool(benchmark.baseline) == bool(benchmark.operations)
         assert not benchmark.baseline or not image.benchmarks[benchmark.baseline].sites

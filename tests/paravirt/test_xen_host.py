@@ -18,6 +18,7 @@ from tests.paravirt.xen import Domain
 IF = 0x200
 ENOSYS = 2**32 - 38
 USER_CS = 0x73
+SIGSEGV = 11
 GP = 13
 
 
@@ -173,10 +174,13 @@ def test_user_code_may_not_make_hypercalls(domain: Domain) -> None:
     before = domain.xen.hypercalls
     user = domain.machine.cpu.eip
     domain.machine.write_linear(user, b"\xcd\x82")
-    domain.run_to("panic", 1000)
-    fault = domain.fault()
-    assert (fault["vector"], fault["error_code"], fault["eip"], fault["cs"]) == (GP, 0x82 * 8 + 2, user, USER_CS)
+    stop = domain.machine.run(until=domain.image.labels["exception_common"], max_instructions=100)
+    assert stop.reason is pvfast.StopReason.UNTIL
+    vector, error_code, eip, cs = (domain.read(domain.machine.cpu.esp + 4 * word) for word in range(4))
+    assert (vector, error_code, eip, cs) == (GP, 0x82 * 8 + 2, user, USER_CS)
     assert domain.xen.hypercalls == before
+    domain.run_to("bench_done", 1000)
+    assert domain.word("exit_status") == SIGSEGV
 
 
 def test_software_interrupts_need_permission(domain: Domain) -> None:

@@ -11,7 +11,7 @@ from pvfast.paravirt.hypervisors.xen_interface import (
 )
 
 BOOT_INSTRUCTIONS = 200_000
-BENCH_INSTRUCTIONS = 100_000
+BENCH_INSTRUCTIONS = 1_000_000
 _MOV_EAX_BYTES = 5
 
 

@@ -1,0 +1,39 @@
+/*
+ * Which function a system call's number leads to. No code; the numbers are asm-i386/unistd.h's (constants.S).
+ *
+ * A function finds its arguments in pt_regs, above its return address, as an asmlinkage function does; EBX, ECX,
+ * ESI, EDI and EBP still hold them when it begins. It may destroy every register, and leaves its result, or a
+ * negative error number, in EAX.
+ * Next: syscalls.S, and the file that each function's topic names.
+ */
+
+/* The numbers between two that this kernel has. */
+.macro ni_syscalls after, before
+	.rept \before - \after - 1
+	.long sys_ni_syscall
+	.endr
+.endm
+
+.pushsection .rodata
+.balign 4
+sys_call_table:
+	.long sys_ni_syscall            /* restart_syscall */
+	.long sys_exit
+	ni_syscalls __NR_exit, __NR_read
+	.long sys_read
+	.long sys_write
+	.long sys_open
+	.long sys_close
+	ni_syscalls __NR_close, __NR_lseek
+	.long sys_lseek
+	.long sys_getpid
+	ni_syscalls __NR_getpid, __NR_kill
+	.long sys_kill
+	ni_syscalls __NR_kill, __NR_getppid
+	.long sys_getppid
+	ni_syscalls __NR_getppid, __NR_sigreturn
+	.long sys_sigreturn
+	ni_syscalls __NR_sigreturn, __NR_rt_sigaction
+	.long sys_rt_sigaction
+	ni_syscalls __NR_rt_sigaction, NR_syscalls
+.popsection

@@ -1,0 +1,56 @@
+"""Small user programs, as text, for a guest kernel that has booted, natively or under a hypervisor."""
+
+from typing import Protocol
+
+from pvfast.assembly import assemble
+from pvfast.guest import GuestImage
+from pvfast.guest.prelude import USER_TEXT
+from pvfast.machine import Machine
+
+_INSTRUCTIONS = 200_000
+
+#: `call NUMBER, EBX, ECX, EDX, ESI` makes a system call; `check VALUE` ends the program unless EAX is VALUE.
+_MACROS = """
+.macro call number, ebx=$0, ecx=$0, edx=$0, esi=$0
+    movl \\ebx, %ebx
+    movl \\ecx, %ecx
+    movl \\edx, %edx
+    movl \\esi, %esi
+    movl $\\number, %eax
+    int $0x80
+.endm
+.macro exit status
+    movl \\status, %ebx
+    movl $1, %eax
+    int $0x80
+.endm
+.macro check value
+    cmpl \\value, %eax
+    je 9f
+    exit %eax
+9:
+.endm
+"""
+
+
+class Guest(Protocol):
+    """A booted guest kernel."""
+
+    image: GuestImage
+    machine: Machine
+
+    def bench(self, name: str, iterations: int, max_instructions: int = ...) -> int: ...
+    def word(self, label: str, index: int = 0) -> int: ...
+    def fault(self) -> dict[str, int]: ...
+
+
+def run_program(guest: Guest, text: str) -> int:
+    """Put a program in the place of the built-in ones and run it; its exit status, signed. They are back afterwards."""
+    code = assemble(_MACROS + text, USER_TEXT).code
+    page = guest.image.labels["user_text_page"]
+    built_in = guest.machine.read_linear(page, len(code))
+    guest.machine.write_linear(page, code)
+    guest.bench("null", 1, _INSTRUCTIONS)
+    guest.machine.write_linear(page, built_in)
+    status = guest.word("exit_status")
+    return status - (status >> 31 << 32)
