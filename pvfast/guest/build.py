@@ -29,7 +29,7 @@ SOURCES = (
     "slab.S", "usercopy.S", "files.S", "devices.S", "signal.S", "signal_task.S", "signal_frame.S",
     "bench.S", "user.S", "user_io.S", "user_signal.S",
     "native_cpu.S", "native_memory.S", "native_irq.S",
-    "xen_head.S", "xen_irq.S", "xen_memory.S", "xen_events.S",
+    "xen_head.S", "xen_irq.S", "xen_memory.S", "xen_descriptors.S", "xen_events.S",
     "percpu.S", "paravirt.S",
 )
 

@@ -10,6 +10,7 @@
 /* Memory: pgtable.h, page.h, thread_info.h. */
 .equ PAGE_SIZE, 4096
 .equ PAGE_SHIFT, 12
+.equ PAGE_MASK, 0xfffff000
 .equ PTRS_PER_TABLE, 1024
 .equ LOWMEM_TABLES, 4                   /* page tables made at boot: 16 MiB */
 .equ THREAD_SIZE, 8192
@@ -21,6 +22,7 @@
 .equ _PAGE_DIRTY, 0x040
 .equ _PAGE_TABLE, 0x067                 /* present, writable, user, accessed, dirty */
 .equ __PAGE_KERNEL, 0x063               /* present, writable, accessed, dirty */
+.equ PAGE_KERNEL_RO, 0x061
 .equ PAGE_READONLY, 0x025               /* present, user, accessed */
 .equ PAGE_SHARED, 0x067                 /* present, writable, user, accessed, dirty */
 

@@ -30,6 +30,10 @@ per_cpu__xen_vcpu:
 	.long 0                         /* pointer to this CPU's vcpu_info, wherever it is */
 per_cpu__xen_cr3:
 	.long 0
+per_cpu__xen_ldt:
+	.long 0                         /* linear address of the LDT that Xen has, and how many descriptors it holds */
+per_cpu__xen_ldt_entries:
+	.long 0
 	.balign 64
 per_cpu__xen_vcpu_info:
 	.fill 16, 4, 0
@@ -37,6 +41,8 @@ per_cpu__xen_vcpu_info:
 
 .equ xen_vcpu, per_cpu__xen_vcpu - boot_pda
 .equ xen_cr3, per_cpu__xen_cr3 - boot_pda
+.equ xen_ldt, per_cpu__xen_ldt - boot_pda
+.equ xen_ldt_entries, per_cpu__xen_ldt_entries - boot_pda
 .equ xen_vcpu_info, per_cpu__xen_vcpu_info - boot_pda
 
 /* Filled by Xen before it enters; unused elsewhere. */

@@ -54,6 +54,8 @@ xen_start_kernel:
 	movl xen_start_info, %eax
 	movl START_INFO_PT_BASE(%eax), %ecx
 	movl %ecx, init_mm_pgd
+	leal PAGE_SIZE(%ecx), %edx
+	movl %edx, xen_lowmem_ptes
 	subl $PAGE_OFFSET, %ecx
 	movl %ecx, per_cpu__xen_cr3
 
@@ -164,6 +166,10 @@ xen_paravirt_ops:
 	xen_operation set_pte
 	xen_operation set_pte_at
 	xen_operation set_pmd
+.ifdef PARAVIRT_alloc_pt
+	xen_operation alloc_pt
+	xen_operation release_pt
+.endif
 	xen_operation irq_enable_sysexit
 	xen_operation iret
 xen_paravirt_ops_end:

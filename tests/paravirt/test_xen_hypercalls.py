@@ -22,6 +22,7 @@ from tests.paravirt.xen import Domain
 SELF = 0x7FF0
 NOWHERE = 0x10000000
 RING1_SS = 0xE021
+WRITABLE, READ_ONLY = 0x63, 0x61
 TS, NS_PER_MS = 8, 1_000_000
 
 
@@ -147,6 +148,8 @@ def test_new_baseptr_loads_cr3(domain: Domain) -> None:
     directory = domain.image.labels["swapper_pg_dir"]
     domain.machine.write_linear(directory, domain.machine.read_linear(domain.word("init_mm_pgd"), 4096))
     frame = directory - 0xC0000000 >> 12
+    assert domain.hypercall(Hypercall.MMUEXT_OP, domain.store(MmuExt.NEW_BASEPTR, frame, 0), 1, 0, SELF) < 0
+    domain.map_kernel_page(directory, READ_ONLY)
     assert domain.hypercall(Hypercall.MMUEXT_OP, domain.store(MmuExt.NEW_BASEPTR, frame, 0), 1, 0, SELF) == 0
     assert domain.machine.cpu.cr3 == frame << 12
     assert domain.hypercall(Hypercall.MMUEXT_OP, domain.store(MmuExt.NEW_BASEPTR, 0xFFFFF, 0), 1, 0, SELF) < 0
@@ -167,8 +170,12 @@ def test_descriptors_are_checked(domain: Domain, high: int, good: bool) -> None:
     table = domain.image.labels["cpu_gdt_table"] - 0xC0000000
     answer = domain.hypercall(Hypercall.UPDATE_DESCRIPTOR, table + 8, 0, 0xFFFF, high)
     assert answer == (0 if good else -Errno.INVAL)
-    domain.store(0xFFFF, high, at=domain.image.labels["cpu_gdt_table"] + 16)
-    assert domain.hypercall(Hypercall.SET_GDT, domain.store(table >> 12), 32) == (0 if good else -Errno.INVAL)
+    page = domain.image.labels["user_text_page"]        # one that is not in use yet
+    domain.machine.write_linear(page, bytes(4096))
+    domain.store(0xFFFF, high, at=page + 16)
+    domain.map_kernel_page(page, READ_ONLY)
+    frames = domain.store(page - 0xC0000000 >> 12)
+    assert domain.hypercall(Hypercall.SET_GDT, frames, 32) == (0 if good else -Errno.INVAL)
 
 
 def test_stores_to_the_gdt_give_no_privilege(domain: Domain) -> None:

@@ -1,18 +1,26 @@
 """A machine with the built-in guest under Xen, and the words the tests use for it."""
 
+import struct
+from collections import Counter
+
 import pvfast
 from pvfast.guest import GuestImage
 from pvfast.paravirt.hypervisors import hypervisor
 from pvfast.paravirt.hypervisors.xen_interface import (
     HYPERCALL_ENTRY_BYTES,
+    HYPERVISOR_VIRT_START,
+    START_INFO_NR_PAGES,
     VCPU_EVTCHN_UPCALL_MASK,
     VCPU_EVTCHN_UPCALL_PENDING,
+    Domid,
     Hypercall,
 )
 
 BOOT_INSTRUCTIONS = 200_000
 BENCH_INSTRUCTIONS = 1_000_000
 _MOV_EAX_BYTES = 5
+PAGE_OFFSET = 0xC0000000
+DOMID_SELF = Domid.SELF
 
 
 class Domain:
@@ -23,6 +31,7 @@ class Domain:
         self.xen = hypervisor("xen")
         self.machine = pvfast.Machine(ram=ram, hypervisor=self.xen)
         self.xen.start(self.machine, image)
+        self.frames = self.read(self.machine.cpu.esi + START_INFO_NR_PAGES)
 
     def boot(self) -> "Domain":
         self.run_to("boot_done", BOOT_INSTRUCTIONS)
@@ -71,6 +80,10 @@ class Domain:
         self.stop = self.machine.run(max_instructions=1)
         return cpu.eax - (cpu.eax >> 31 << 32)
 
+    def map_kernel_page(self, linear: int, rights: int) -> int:
+        """The kernel's own mapping of one of its pages; the answer of Xen."""
+        return self.hypercall(Hypercall.UPDATE_VA_MAPPING, linear, linear - PAGE_OFFSET & ~0xFFF | rights, 0, 2)
+
     def execute(self, code: str, steps: int = 1) -> None:
         """Run instructions, given in hexadecimal, at the start of the scratch page's second half."""
         address = self.scratch + 0x800
@@ -93,3 +106,35 @@ class Domain:
     @property
     def pending(self) -> bool:
         return self.machine.read_linear(self.vcpu_info + VCPU_EVTCHN_UPCALL_PENDING, 1) != b"\0"
+
+    def frame(self, label: str | int) -> int:
+        """Machine frame of a page of the kernel."""
+        return (self.image.labels[label] if isinstance(label, str) else label) - PAGE_OFFSET >> 12
+
+    def mmuext(self, command: int, argument: int, entries: int = 0) -> int:
+        """One mmuext_op; the answer."""
+        return self.hypercall(Hypercall.MMUEXT_OP, self.store(command, argument, entries), 1, 0, DOMID_SELF)
+
+    def mmu_update(self, pointer: int, value: int) -> int:
+        """One mmu_update, of a machine address; the answer."""
+        return self.hypercall(Hypercall.MMU_UPDATE, self.store(pointer, 0, value, 0), 1, 0, DOMID_SELF)
+
+    def assert_uses_are_right(self) -> None:
+        """Count the uses of every frame anew, from the page tables in memory, and compare with what Xen believes."""
+        known = [self.xen.page(frame) for frame in range(self.frames)]
+        counted: Counter[tuple[int, str]] = Counter()
+        for frame, (kind, _, pinned) in enumerate(known):
+            if pinned:
+                counted[frame, kind] += 1
+            if kind in ("L1", "L2"):
+                used = 1024 if kind == "L1" else HYPERVISOR_VIRT_START >> 22
+                for entry in struct.unpack(f"<{used}I", self.machine.read(frame << 12, 4 * used)):
+                    if entry & 1 and (kind == "L2" or entry & 2):
+                        counted[entry >> 12, "L1" if kind == "L2" else "writable"] += 1
+        counted[self.machine.cpu.cr3 >> 12, "L2"] += 1
+        if self.image.vcpu_info_is_placed:
+            counted[self.frame("boot_pda"), "writable"] += 1
+        for frame, (kind, uses, _) in enumerate(known):
+            if kind not in ("GDT", "LDT"):
+                assert uses == counted[frame, kind], (hex(frame), kind)
+            assert sum(counted[frame, other] for other in ("L1", "L2", "writable") if other != kind) == 0, hex(frame)

@@ -1,7 +1,7 @@
 # A domain: what Xen knows about its one guest, and access to the memory they share.
 #
 # Enters: nothing. Leaves: the structure Domain, and functions on vcpu_info, shared_info and the guest's arguments.
-# Next: xen_events.pxi.
+# Next: xen_pages.pxi.
 #
 # Design: everything Xen must be able to trust is here, in host memory: the GDT and the trap table as checked copies.
 # So a guest that writes to its own tables by hand reaches no ring that Xen did not give it.
@@ -20,6 +20,7 @@ cdef enum:
     PORT_VIRQ
     PORT_PIRQ
     PORT_IPI
+    LDT_PAGES = 16
     RESTORED = ARITHMETIC | TF | DF | NT | AC | ID      # EFLAGS that a guest kernel's iret may set
 
 cdef struct Trap:
@@ -27,15 +28,28 @@ cdef struct Trap:
     u16 cs
     u32 address             # 0: none
 
+cdef struct Page:
+    u32 uses                # as `type`; 0: it was that last, and may become something else
+    u8 type                 # PAGE_*
+    u8 pinned
+
 cdef struct Domain:
+    Page* pages             # by frame of the machine; the structure is saved from the next member on
+    u32 page_count
     bint started
-    u32 frames              # physical memory of the guest, in pages: [0, frames)
+    u32 frames              # memory of the guest, in pages: [0, frames); behind it is Xen's
     u64 shared_info         # physical; the page behind the guest's
     u64 vcpu_info           # physical; in shared_info until the guest registers another place
     bint registered
+    u64 machine_to_phys     # physical; 32 bits a frame
+    u64 ldt_table           # physical; Xen's page table of the linear addresses from LDT_LINEAR on
+    u32 xen_slots[16]       # of every page directory, from GUEST_DIRECTORY_ENTRIES on
+    u32 base_frame          # the directory in CR3
     u64 gdt[GDT_SLOTS]
     u32 gdt_frames[FIRST_RESERVED_GDT_PAGE]
     u32 gdt_pages           # how many of them are in use
+    u32 ldt_frames[LDT_PAGES]
+    u32 ldt_pages
     Trap traps[TRAP_VECTORS]
     u32 kernel_ss           # stack_switch
     u32 kernel_esp
@@ -99,7 +113,7 @@ cdef void mask_events(Domain* d, CPU* cpu, bint masked) noexcept nogil:
 # --- Descriptors -----------------------------------------------------------------------------------------------------
 
 cdef bint is_harmless(u64 descriptor) noexcept nogil:
-    """May the guest's GDT hold it? No segment of ring 0, and nothing of the system that is present."""
+    """May the guest's GDT or LDT hold it? No segment of ring 0, and nothing of the system that is present."""
     cdef u32 high = <u32>(descriptor >> 32)
     if not high & (SEG_P << 8):
         return True
@@ -107,18 +121,28 @@ cdef bint is_harmless(u64 descriptor) noexcept nogil:
 
 
 cdef u64 with_accessed(u64 descriptor) noexcept nogil:
-    """Present segments are kept with the accessed bit set: the processor does not write to our copy."""
+    """Present segments have the accessed bit set: the processor writes neither to our copy nor to the guest's page."""
     return descriptor | (<u64>SEG_ACCESSED << 40) if descriptor & (<u64>SEG_P << 40) else descriptor
 
 
-cdef bint read_gdt_page(CPU* cpu, u32 frame, u64* page) noexcept nogil:
-    """Check a page of descriptors; with a place for it, copy it too."""
-    cdef u32 i, low, high
+cdef u64 read_slot(CPU* cpu, u32 frame, u32 slot) noexcept nogil:
+    """A descriptor in a page of them."""
+    cdef u64 place = (<u64>frame << 12) + 8 * slot
+    return <u64>shared_read(cpu, place + 4, 4) << 32 | shared_read(cpu, place, 4)
+
+
+cdef void write_slot(CPU* cpu, u32 frame, u32 slot, u64 descriptor) noexcept nogil:
+    cdef u64 place = (<u64>frame << 12) + 8 * slot
+    physical_write(cpu, place, 4, <u32>descriptor)
+    physical_write(cpu, place + 4, 4, <u32>(descriptor >> 32))
+
+
+cdef bint check_descriptors(CPU* cpu, u32 frame) noexcept nogil:
+    """May the whole page be part of a GDT or LDT? Then segments in it are accessed already: nobody writes to it now."""
+    cdef u32 i
     for i in range(GDT_ENTRIES_PER_PAGE):
-        low = shared_read(cpu, (<u64>frame << 12) + 8 * i, 4)
-        high = shared_read(cpu, (<u64>frame << 12) + 8 * i + 4, 4)
-        if not is_harmless(<u64>high << 32 | low):
+        if not is_harmless(read_slot(cpu, frame, i)):
             return False
-        if page != NULL:
-            page[i] = with_accessed(<u64>high << 32 | low)
+    for i in range(GDT_ENTRIES_PER_PAGE):
+        write_slot(cpu, frame, i, with_accessed(read_slot(cpu, frame, i)))
     return True

@@ -3,8 +3,8 @@
 """Xen's side of the interface: ring 0 under a 32-bit paravirtual guest, served inside the core.
 
 Enters: a guest image. Leaves: the domain at the guest's Xen entry, and from then on every interrupt, exception and
-hypercall of it. Reading order: xen_domain.pxi, xen_events.pxi, xen_emulation.pxi, xen_hypercalls.pxi, xen_tables.pxi,
-this file.
+hypercall of it. Reading order: xen_domain.pxi, xen_pages.pxi, xen_events.pxi, xen_emulation.pxi, xen_hypercalls.pxi,
+xen_tables.pxi, this file.
 
 Xen itself is no guest code: there is no image of it. It plays ring 0 from outside, the guest kernel runs in ring 1
 with paging on, user code in ring 3.
@@ -28,24 +28,31 @@ include "xen_numbers.pxi"
 cdef extern from *:
     """
     #define PVFAST_XEN_START 0xFC000000u
+    #define PVFAST_LDT_LINEAR 0xFC400000u
+    #define PVFAST_NOT_MAPPED 0xFFFFFFFFu
     #define PVFAST_XEN_DR6_ONES 0xFFFF0FF0u
     """
     const u32 XEN_START "PVFAST_XEN_START"          # the hypervisor's hole in the linear address space
+    const u32 LDT_LINEAR "PVFAST_LDT_LINEAR"        # where LDTR points, in LDT_SLOT of every directory
+    const u32 NOT_MAPPED "PVFAST_NOT_MAPPED"        # no frame
     const u32 DR6_ONES "PVFAST_XEN_DR6_ONES"
 
 cdef enum:
     MIN_PERIOD_NS = 1000000
 
 include "xen_domain.pxi"
+include "xen_pages.pxi"
 include "xen_events.pxi"
 include "xen_emulation.pxi"
 include "xen_hypercalls.pxi"
 include "xen_tables.pxi"
 
 PAGE = 4096
-_TABLE_ENTRIES = 1024
+_SAVED_BYTES = sizeof(Domain) - sizeof(Page*)       # Domain.pages, its first member, apart
+_TYPES = ("none", "writable", "L1", "L2", "GDT", "LDT")      # by PAGE_*
 _PAGE_KERNEL = 0x063                # present, writable, accessed, dirty
-_PAGE_TABLE = 0x067                 # and for ring 3
+_PAGE_READ_ONLY = 0x061
+_PAGE_TABLE = 0x067                 # writable, and for ring 3
 _CR0 = 0x80010031                   # PG WP NE ET PE
 _IF = 0x200
 _NULL_SEGMENT = 0x10000
@@ -75,8 +82,8 @@ cdef bint xen_event(void* state, CPU* cpu, u32 vector, u32 error, bint has_error
 cdef class XenHost(HypervisorBase):
     """The host side of Xen, with one domain. `pvfast.paravirt.hypervisors.xen.Xen` is what to use.
 
-    Design: segments reach all 4 GiB, where Xen's end below its own hole: nothing of Xen is in the guest's linear
-    address space, and full segments let the core decode the guest as flat.
+    Design: segments reach all 4 GiB, where Xen's end below its own hole, because full segments let the core decode the
+    guest as flat. What is in the hole is read-only: the machine-to-physical table and the guest's own LDT.
     """
 
     cdef Domain* domain
@@ -85,15 +92,27 @@ cdef class XenHost(HypervisorBase):
         self.domain = <Domain*>calloc(1, sizeof(Domain))
         if self.domain == NULL:
             raise MemoryError("no memory for a domain")
-        self.domain.timer_cycles = NEVER
-        self.domain.shutdown_reason = -1
+        self._forget(0)
         self.hook = xen_event
         self.state = self.domain
         self.descriptors = self.domain.gdt
         self.descriptor_count = GDT_SLOTS
 
     def __dealloc__(self):
+        free(self.domain.pages)
         free(self.domain)
+
+    cdef _forget(self, u32 page_count):
+        """A new domain, in a machine with so many pages."""
+        cdef Page* pages = <Page*>calloc(page_count + 1, sizeof(Page))
+        if pages == NULL:
+            raise MemoryError("no memory for the page types of a domain")
+        free(self.domain.pages)
+        memset(self.domain, 0, sizeof(Domain))
+        self.domain.pages = pages
+        self.domain.page_count = page_count
+        self.domain.timer_cycles = NEVER
+        self.domain.shutdown_reason = -1
 
     def attach(self, machine):
         """Called by `Machine(hypervisor=...)`."""
@@ -107,9 +126,10 @@ cdef class XenHost(HypervisorBase):
     def start(self, machine, image, *, command_line=b""):
         """Build a domain from a guest image and stand at its Xen entry.
 
-        RAM at physical 0 is the domain's, but for its last page, which is shared_info. From the image on it holds, a
-        page-aligned piece each: the image, the frame list, start_info, a stack of one page, page tables that map it
-        all at the image's virt_base.
+        RAM at physical 0 is the domain's, but for the last pages: Xen's page tables for its own hole, the
+        machine-to-physical table, shared_info. From the image on it holds, a page-aligned piece each: the image, the
+        frame list, start_info, a stack of one page, and the page tables that map it all at the image's virt_base. They
+        are read-only there, as a domain may not write them, and their directory is pinned.
 
         Parameters
         ----------
@@ -128,8 +148,9 @@ cdef class XenHost(HypervisorBase):
         if machine.hypervisor is not self:
             raise PvfastError("start() needs the machine that was made with this hypervisor: Machine(hypervisor=...)")
         notes, base = image.notes, image.notes.virt_base
-        frames = len(machine.ram) // PAGE - 1
-        tables = -(-frames // _TABLE_ENTRIES)
+        total = len(machine.ram) // PAGE
+        frames = total - -(-4 * total // PAGE) - 3
+        tables = -(-frames // PAGE_ENTRIES)
         mfn_list = _page_up(image.physical + len(image.code))
         start_info = _page_up(mfn_list + 4 * frames)
         stack = start_info + PAGE
@@ -137,17 +158,23 @@ cdef class XenHost(HypervisorBase):
         first_table = directory + PAGE
         end = first_table + tables * PAGE
         if end > frames * PAGE or base + frames * PAGE > interface.HYPERVISOR_VIRT_START:
-            raise ImageError(f"a domain of {frames + 1} pages cannot hold this kernel: it takes {end >> 12} pages and "
-                             f"everything is mapped at {base:#x}, below {interface.HYPERVISOR_VIRT_START:#x}")
+            raise ImageError(f"a machine of {total} pages cannot hold this kernel: it takes {end >> 12} pages, Xen "
+                             f"{total - frames}, and everything is mapped at {base:#x}, below "
+                             f"{interface.HYPERVISOR_VIRT_START:#x}")
         if len(command_line) >= interface.START_INFO_CMD_LINE_BYTES:
             raise ImageError(f"a command line of {len(command_line)} bytes: Xen has room for 1023")
         shared_info = frames * PAGE
+        ldt_table = shared_info + PAGE
+        phys_table = ldt_table + PAGE
+        machine_to_phys = phys_table + PAGE
 
-        memset(d, 0, sizeof(Domain))
+        self._forget(total)
         d.frames = frames
         d.shared_info = d.vcpu_info = shared_info
-        d.timer_cycles = NEVER
-        d.shutdown_reason = -1
+        d.machine_to_phys = machine_to_phys
+        d.ldt_table = ldt_table
+        d.xen_slots[0] = phys_table | ENTRY_OF_XEN
+        d.xen_slots[LDT_SLOT - GUEST_DIRECTORY_ENTRIES] = ldt_table | ENTRY_OF_XEN
         for selector, kind in ((interface.FLAT_RING1_CS, _CODE | _RING1), (interface.FLAT_RING1_DS, _DATA | _RING1),
                                (interface.FLAT_RING3_CS, _CODE | _RING3), (interface.FLAT_RING3_DS, _DATA | _RING3)):
             d.gdt[selector >> 3] = kind << 40 | 0xF << 48 | 0xFFFF
@@ -157,9 +184,26 @@ cdef class XenHost(HypervisorBase):
         machine.write(mfn_list, struct.pack(f"<{frames}I", *range(frames)))
         machine.write(start_info, _start_info(frames, shared_info, base, directory, tables, mfn_list, command_line))
         machine.write(shared_info, _shared_info())
-        machine.write(directory, _directory(base, first_table, tables))
-        machine.write(first_table, struct.pack(f"<{tables * _TABLE_ENTRIES}I", *[
-            frame << 12 | _PAGE_KERNEL if frame < frames else 0 for frame in range(tables * _TABLE_ENTRIES)]))
+        machine.write(machine_to_phys, struct.pack(f"<{frames}I", *range(frames)))
+        machine.write(phys_table, struct.pack(f"<{total - frames - 3}I", *range(
+            machine_to_phys | ENTRY_OF_XEN, total * PAGE, PAGE)))
+        entries = [0] * PAGE_ENTRIES
+        for number in range(tables):
+            entries[(base >> 22) + number] = first_table + number * PAGE | _PAGE_TABLE
+        entries[GUEST_DIRECTORY_ENTRIES:GUEST_DIRECTORY_ENTRIES + 2] = d.xen_slots[0], d.xen_slots[1]
+        machine.write(directory, struct.pack(f"<{PAGE_ENTRIES}I", *entries))
+        machine.write(first_table, struct.pack(f"<{frames}I", *[
+            frame << 12 | (_PAGE_READ_ONLY if directory <= frame << 12 < end else _PAGE_KERNEL)
+            for frame in range(frames)]))
+
+        # The references that these tables hold; and Xen's own, on shared_info and on the directory by CR3 and the pin.
+        for frame in range(frames + 1):
+            d.pages[frame].type = PAGE_L1 if first_table <= frame << 12 < end else PAGE_WRITABLE
+            d.pages[frame].uses = 1
+        d.base_frame = directory >> 12
+        d.pages[d.base_frame].type = PAGE_L2
+        d.pages[d.base_frame].uses = 2
+        d.pages[d.base_frame].pinned = True
 
         cpu = machine.cpu
         cpu.idtr = cpu.gdtr = (0, 0)
@@ -195,6 +239,26 @@ cdef class XenHost(HypervisorBase):
         """Event callbacks delivered."""
         return self.domain.upcalls
 
+    def page(self, frame):
+        """What Xen knows about a frame of the domain.
+
+        Parameters
+        ----------
+        frame : int
+            Of the machine.
+
+        Returns
+        -------
+        (str, int, bool)
+            What it is used as ("none", "writable", "L1", "L2", "GDT" or "LDT"), how often, and whether it is pinned.
+        """
+        cdef Domain* d = self.domain
+        cdef Page page
+        if not 0 <= frame < d.page_count or not is_frame(d, frame):
+            raise PvfastError(f"frame {frame:#x} is none of the domain's: it has {d.frames:#x}")
+        page = d.pages[frame]
+        return _TYPES[page.type if page.uses else PAGE_NONE], page.uses, bool(page.pinned)
+
     @property
     def shutdown_reason(self):
         """A `xen_interface.Shutdown`, or its number when it has no name; None while the domain runs."""
@@ -220,12 +284,15 @@ cdef class XenHost(HypervisorBase):
         machine.inject_interrupt(TIMER_VECTOR)
 
     def save(self):
-        return (<char*>self.domain)[:sizeof(Domain)]
+        cdef Domain* d = self.domain
+        return (<char*>d + sizeof(Page*))[:_SAVED_BYTES] + (<char*>d.pages)[:d.page_count * sizeof(Page)]
 
     def restore(self, state):
-        if not isinstance(state, bytes) or len(state) != sizeof(Domain):
-            raise SnapshotError("the snapshot was taken from a machine without Xen")
-        memcpy(self.domain, <char*>(<bytes>state), sizeof(Domain))
+        cdef Domain* d = self.domain
+        if not isinstance(state, bytes) or len(state) != _SAVED_BYTES + d.page_count * sizeof(Page):
+            raise SnapshotError("the snapshot was taken from a machine without Xen, or with another domain")
+        memcpy(<char*>d + sizeof(Page*), <char*>(<bytes>state), _SAVED_BYTES)
+        memcpy(d.pages, <char*>(<bytes>state) + <u32>_SAVED_BYTES, d.page_count * sizeof(Page))
 
 
 def _page_up(address):
@@ -259,10 +326,3 @@ def _shared_info():
     for word in range(interface.EVENT_CHANNELS // 32):
         struct.pack_into("<I", page, interface.SHARED_EVTCHN_MASK + 4 * word, 0xFFFFFFFF)
     return bytes(page)
-
-
-def _directory(base, first_table, tables):
-    entries = [0] * _TABLE_ENTRIES
-    for number in range(tables):
-        entries[(base >> 22) + number] = first_table + number * PAGE | _PAGE_TABLE
-    return struct.pack(f"<{_TABLE_ENTRIES}I", *entries)

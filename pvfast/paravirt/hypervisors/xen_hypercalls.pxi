@@ -189,7 +189,9 @@ cdef i32 register_vcpu_info(Domain* d, CPU* cpu, u32 argument) noexcept nogil:
         return -ERRNO_INVAL
     if not copy_in(cpu, argument, words, 3):
         return -ERRNO_FAULT
-    if words[1] or words[0] >= d.frames or words[2] > 4096 - VCPU_INFO_BYTES or words[2] & 3:
+    if words[1] or words[2] > 4096 - VCPU_INFO_BYTES or words[2] & 3:
+        return -ERRNO_INVAL
+    if not get_page_type(d, cpu, words[0], PAGE_WRITABLE):      # for good: Xen writes there
         return -ERRNO_INVAL
     place = (<u64>words[0] << 12) + words[2]
     for i in range(VCPU_INFO_BYTES // 4):
