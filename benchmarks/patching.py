@@ -14,7 +14,7 @@ try:
 except ImportError:
     build = None
 
-HYPERVISORS = ("native", "xen")
+HYPERVISORS = ("native", "xen", "kvm")
 
 
 class PatchAndRun:

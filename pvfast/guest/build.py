@@ -30,6 +30,7 @@ SOURCES = (
     "bench.S", "user.S", "user_io.S", "user_signal.S",
     "native_cpu.S", "native_memory.S", "native_irq.S",
     "xen_head.S", "xen_irq.S", "xen_memory.S", "xen_descriptors.S", "xen_events.S",
+    "kvm.S",
     "percpu.S", "paravirt.S",
 )
 

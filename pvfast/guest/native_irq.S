@@ -13,8 +13,9 @@ native_patch:
 	movl 4(%esp), %eax
 	ret
 
+/* Hypervisors that leave a kernel in ring 0 are looked for here. */
 native_arch_setup:
-	ret
+	jmp kvm_guest_init
 
 native_memory_setup:
 	movl $machine_name, %eax

@@ -1,15 +1,16 @@
 """What the guest's sources take from the rest of pvfast: facts go in, assembler symbols and macros come out.
 
 The offsets of ``paravirt_ops`` are those of ``paravirt/operations.py``, the patch sites those of
-``paravirt/shapes.py``, Xen's numbers those of ``paravirt/hypervisors/xen_interface.py``: nothing is written
+``paravirt/shapes.py``, hypervisors' numbers those of ``paravirt/hypervisors/*_interface.py``: nothing is written
 down twice. Next: ``build.py``, which assembles this text before the ``.S`` files.
 """
 
 from collections.abc import Mapping
 from enum import IntEnum
+from types import ModuleType
 
 from pvfast.paravirt import sites
-from pvfast.paravirt.hypervisors import xen_interface
+from pvfast.paravirt.hypervisors import kvm_interface, xen_interface
 from pvfast.paravirt.hypervisors.xen import IRQ_DISABLE_FORMS
 from pvfast.paravirt.operations import ONE_STRUCTURE, Convention, Era
 from pvfast.paravirt.shapes import SiteShape, shapes
@@ -74,6 +75,17 @@ def symbols(era: Era) -> Mapping[str, int]:
     }
     for prefix, members, lower in _XEN_ENUMERATIONS:
         found |= {prefix + (member.name.lower() if lower else member.name): int(member) for member in members}
+    return found | _constants(kvm_interface)
+
+
+def _constants(interface: ModuleType) -> dict[str, int]:
+    """A hypervisor's numbers by the names that its host has for them too (setup.py, write_numbers)."""
+    found: dict[str, int] = {}
+    for name, value in vars(interface).items():
+        if name.isupper() and type(value) is int:
+            found[name] = value
+        elif isinstance(value, type) and issubclass(value, IntEnum) and hasattr(value, "prefix"):
+            found |= {value.prefix() + member.name: int(member) for member in value}
     return found
 
 
