@@ -5,6 +5,7 @@ Read ``workloads.py`` (what), ``runs.py`` (how one machine is measured) and ``ma
 formats or prints: that is ``pvfast/report``.
 """
 
+from pvfast.experiments.clobber_check import ClobberChecker, Violation, check_sites
 from pvfast.experiments.kernel_runs import KernelRow, KernelRun, kernel_operation_names, run_kernel
 from pvfast.experiments.matrix import HYPERVISORS, HostTime, Matrix, Row, SiteCode, operation_names, run_matrix
 from pvfast.experiments.runs import GuestRun, boot
@@ -13,6 +14,7 @@ from pvfast.experiments.workloads import FORMS, Counts, Setting, overhead_percen
 __all__ = [
     "FORMS",
     "HYPERVISORS",
+    "ClobberChecker",
     "Counts",
     "GuestRun",
     "HostTime",
@@ -22,7 +24,9 @@ __all__ = [
     "Row",
     "Setting",
     "SiteCode",
+    "Violation",
     "boot",
+    "check_sites",
     "kernel_operation_names",
     "operation_names",
     "overhead_percent",
