@@ -13,6 +13,7 @@ from pvfast.assembly import AssembledSection
 from pvfast.errors import ImageError
 from pvfast.guest.benchmarks import Benchmark
 from pvfast.guest.notes import XenNotes
+from pvfast.paravirt.boot_patching import PatchTables, alternative_instructions, boot_options
 from pvfast.paravirt.hypervisors import hypervisor as find_hypervisor
 from pvfast.paravirt.hypervisors.native import Native
 from pvfast.paravirt.hypervisors.xen import VCPU_INFO_SYMBOL, Xen
@@ -227,6 +228,36 @@ class GuestImage:
         targets = {pointer: goals[name] for name, pointer in self.pointers.items()}
         family = nop_family or self.nop_family
         return self.with_patches(apply_direct_calls(self.code, self.linear, self.sites, targets, family))
+
+    def boot_patched(
+        self, hypervisor: str = _NATIVE, command_line: str = "", *, smp: bool = False, debug_clobbers: bool = False
+    ) -> "GuestImage":
+        """What the kernel's own boot would make of it: LOCK prefixes and patch sites, as the command line allows.
+
+        Parameters
+        ----------
+        hypervisor : str, optional
+            One of `pvfast.paravirt.hypervisors.hypervisor_names`.
+        command_line : str, optional
+            See `pvfast.paravirt.boot_patching.boot_options`.
+        smp : bool, optional
+            Whether several processors run.
+        debug_clobbers : bool, optional
+            CONFIG_DEBUG_PARAVIRT of 2.6.20: see `pvfast.paravirt.patcher.patch_site`.
+
+        Examples
+        --------
+        >>> from pvfast.guest import build
+        >>> build().boot_patched().read("site_irq_disable", 10).hex(" ")
+        'fa 90 8d b4 26 00 00 00 00 90'
+        >>> build().boot_patched(command_line="ro noreplacement") == build()
+        True
+        """
+        patch = find_hypervisor(hypervisor).patcher(self.patch_context(hypervisor))
+        tables = PatchTables(smp_locks=self.smp_locks, sites=self.sites)
+        return self.with_patches(alternative_instructions(
+            self.code, self.linear, tables, patch, self.era, smp=smp, options=boot_options(command_line, self.era),
+            nop_family=self.nop_family, debug_clobbers=debug_clobbers))
 
     def with_smp_locks(self, smp: bool) -> "GuestImage":
         """The same kernel for several processors, as it is built, or for one, as boot makes it where there is one.

@@ -59,6 +59,10 @@ user_text_page:
 user_stack_page:
 	.fill 1024, 4, 0
 
+/* Where a module is loaded. */
+module_page:
+	.fill 1024, 4, 0
+
 swapper_pg_dir:
 	.fill 1024, 4, 0
 pg0:

@@ -125,6 +125,17 @@ class Era:
     convention: Convention
 
     @property
+    def release(self) -> tuple[int, ...]:
+        """The numbers of the name, to compare releases by.
+
+        Examples
+        --------
+        >>> era("2.6.20").release < (2, 6, 22)
+        True
+        """
+        return tuple(map(int, self.name.split(".")))
+
+    @property
     def size(self) -> int:
         """Bytes of all structures."""
         return POINTER_BYTES * len(self.members)

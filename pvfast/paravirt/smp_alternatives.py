@@ -2,7 +2,7 @@
 
 A kernel built for several processors notes the address of every LOCK prefix in ``.smp_locks``, four bytes each and
 nothing else. With one processor running, boot takes the prefixes out, and puts them back before a second one starts.
-It is the mechanism that patching ``paravirt_ops`` resembles. Next: ``modules.py``, whose tables are patched alike.
+It is the mechanism that patching ``paravirt_ops`` resembles. Next: ``boot_patching.py``, which does all of it.
 """
 
 import struct
@@ -34,7 +34,7 @@ def up_prefix(era: Era) -> int:
     >>> hex(up_prefix(era("2.6.20")))
     '0x90'
     """
-    return DS_PREFIX if tuple(map(int, era.name.split("."))) >= _DS_PREFIX_SINCE else NOP1
+    return DS_PREFIX if era.release >= _DS_PREFIX_SINCE else NOP1
 
 
 def unpack_locks(table: bytes, start: int = 0, end: int = ADDRESS_END) -> tuple[int, ...]:
