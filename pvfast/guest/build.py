@@ -10,13 +10,14 @@ from importlib.resources import files
 from types import MappingProxyType
 
 from pvfast.assembly import Assembler, Program
-from pvfast.errors import ImageError
+from pvfast.errors import ImageError, PvfastError
 from pvfast.guest.benchmarks import located
 from pvfast.guest.image import GuestImage
 from pvfast.guest.notes import parse_notes
 from pvfast.guest.prelude import LOAD_PHYSICAL, PAGE_OFFSET, USER_TEXT, macros, operations_table, symbols
 from pvfast.paravirt.hypervisors import hypervisor as find_hypervisor
 from pvfast.paravirt.hypervisors.native import Native
+from pvfast.paravirt.operations import ERAS, Convention
 from pvfast.paravirt.operations import era as paravirt_era
 from pvfast.paravirt.probing import PROBE_SECTION
 from pvfast.paravirt.sites import unpack_records
@@ -33,6 +34,9 @@ SOURCES = (
     "kvm.S",
     "percpu.S", "paravirt.S",
 )
+
+#: The releases whose operations it can be built with: those whose i386 kernels have all of them.
+GUEST_ERAS = tuple(name for name in ERAS if paravirt_era(name).convention is not Convention.CALLEE_SAVE)
 
 _TEXT = ".text"
 _USER = ".user.text"
@@ -52,7 +56,7 @@ def source_texts(era: str = "2.6.20", hypervisor: str = Native.name) -> list[tup
     Parameters
     ----------
     era : str, optional
-        A kernel release that `pvfast.paravirt.operations.era` knows.
+        One of `GUEST_ERAS`.
     hypervisor : str, optional
         One whose operations the kernel has to hold; the built-in ones are always there.
 
@@ -81,7 +85,7 @@ def build(era: str = "2.6.20", hypervisor: str = Native.name) -> GuestImage:
     Parameters
     ----------
     era : str, optional
-        Which release's ``paravirt_ops`` it has.
+        Which release's operations it has: one of `GUEST_ERAS`.
     hypervisor : str, optional
         One whose operations it has to hold besides the built-in ones.
 
@@ -92,7 +96,7 @@ def build(era: str = "2.6.20", hypervisor: str = Native.name) -> GuestImage:
     Raises
     ------
     PvfastError
-        The era is not known, or a source is wrong.
+        The era is not known or not one of these, or a source is wrong.
 
     Examples
     --------
@@ -102,6 +106,9 @@ def build(era: str = "2.6.20", hypervisor: str = Native.name) -> GuestImage:
     >>> build(hypervisor="xen") is image
     True
     """
+    if paravirt_era(era).name not in GUEST_ERAS:
+        raise PvfastError(f"the guest kernel is not written for the operations of Linux {era}: choose "
+                          f"{' or '.join(GUEST_ERAS)}")
     return _assembled(era, hypervisor if find_hypervisor(hypervisor).guest_source else Native.name)
 
 
@@ -116,7 +123,8 @@ def _assembled(era: str, hypervisor: str) -> GuestImage:
         _TEXT: linear, **dict.fromkeys(_KERNEL_SECTIONS[1:]), _USER: USER_TEXT,
     })
     text = program.sections[_TEXT]
-    sites = unpack_records(program.sections[".parainstructions"].code, text.address, text.end, layout.patch_types)
+    sites = unpack_records(program.sections[".parainstructions"].code, text.address, text.end, layout.patch_types,
+                           layout.any_clobber)
     labels = program.labels
     percpu = labels["boot_pda"]
     return GuestImage(

@@ -67,9 +67,10 @@ def symbols(era: Era) -> Mapping[str, int]:
     """
     found = {"PAGE_OFFSET": PAGE_OFFSET, "USER_TEXT": USER_TEXT, **era.symbols()}
     found |= {f"ARGUMENTS_{row.name}": row.argument_words for row in era.operations}
-    if era.convention is Convention.OFFSET_TYPES:
+    if era.convention is not Convention.CONSTANT_TYPES:
         found |= {f"{_PATCH}{row.name}": row.patch_type for row in era.operations if row.patch_type is not None}
     found |= {name: value for name, value in vars(sites).items() if name.startswith("CLBR_")}
+    found["CLBR_ANY"] = era.any_clobber
     found |= {
         name: value for name, value in vars(xen_interface).items() if name.isupper() and type(value) is int
     }
@@ -109,7 +110,7 @@ def macros(era: Era) -> str:
     True
     """
     sites = "".join(_site_macro(shape) for shape in shapes(era).values())
-    if era.convention is Convention.OFFSET_TYPES:
+    if era.convention is not Convention.CONSTANT_TYPES:
         sites += _IRQ_SAVE
     forms = "".join(
         f".macro xen_irq_disable_form_{name}\n{text}\n.endm\n" for name, text in IRQ_DISABLE_FORMS.items()
@@ -139,7 +140,7 @@ def operations_table(era: Era) -> str:
 def _paravirt_call(era: Era) -> str:
     """``paravirt_call operation``, the ordinary call: a site with a record, where the era makes one of it."""
     call = "call *paravirt_ops + PARAVIRT_\\operation"
-    if era.convention is Convention.OFFSET_TYPES:
+    if era.convention is not Convention.CONSTANT_TYPES:
         site = _recorded(call, f"{_PATCH}\\operation", "CLBR_ANY")
         call = f".ifdef {_PATCH}\\operation\n{site}.else\n{call}\n.endif"
     return f".macro paravirt_call operation\n{call}\n.endm\n"

@@ -5,12 +5,12 @@ and what its record says about clobbers. ``patcher.py`` uses `classify` to make 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 from types import MappingProxyType
 
-from pvfast.errors import PatchError
+from pvfast.errors import PatchError, PvfastError
 from pvfast.paravirt.operations import Convention, Era
 from pvfast.paravirt.operations import era as find_era
 from pvfast.paravirt.sites import (
@@ -22,11 +22,13 @@ from pvfast.paravirt.sites import (
     CLBR_ANY,
     CLBR_EAX,
     CLBR_NONE,
+    CLBR_RET_REG,
     FORMS,
     JMP_CS_7,
     PatchSite,
     PatchType,
     SiteForm,
+    saving_form,
 )
 
 
@@ -46,6 +48,8 @@ class SiteShape:
         None: the site has no record and is never patched.
     clobbers : int or None
         None: the macro takes them as an argument.
+    saves : bool
+        Whether the form depends on the clobbers: it pushes what it must keep. `form` is the longest then.
 
     Examples
     --------
@@ -63,6 +67,11 @@ class SiteShape:
     operations: tuple[str, ...]
     type: int | None
     clobbers: int | None
+    saves: bool = False
+
+    def with_clobbers(self, clobbers: int) -> "SiteShape":
+        """What the macro makes of an argument."""
+        return replace(self, clobbers=clobbers, form=saving_form(clobbers) if self.saves else self.form, saves=False)
 
     @property
     def length(self) -> int:
@@ -96,7 +105,7 @@ class SiteShape:
         chosen = self.clobbers if clobbers is None else clobbers
         if chosen is None:
             raise PatchError(f"{self.name} at {address:#x}: say its clobbers, they are the macro's argument")
-        return PatchSite(address, self.type, self.length, chosen)
+        return PatchSite(address, self.type, self.with_clobbers(chosen).length, chosen)
 
 
 def _constant_types() -> tuple[SiteShape, ...]:
@@ -139,6 +148,31 @@ def _offset_types(era: Era) -> tuple[SiteShape, ...]:
     )
 
 
+def _callee_save(era: Era) -> tuple[SiteShape, ...]:
+    """2.6.30 and 2.6.31: only the result of an operation on the flags is destroyed, so its C site is a bare call."""
+    def shape(name: str, form: SiteForm, operation: str, clobbers: int | None) -> SiteShape:
+        return SiteShape(name, form, (operation,), era[operation].patch_type, clobbers, saves=clobbers is None)
+
+    return (
+        shape("__raw_local_save_flags", CALL_6, "save_fl", CLBR_EAX),
+        shape("raw_local_irq_restore", CALL_6, "restore_fl", CLBR_EAX),
+        shape("raw_local_irq_disable", CALL_6, "irq_disable", CLBR_EAX),
+        shape("raw_local_irq_enable", CALL_6, "irq_enable", CLBR_EAX),
+        shape("INTERRUPT_RETURN", JMP_CS_7, "iret", CLBR_NONE),
+        shape("DISABLE_INTERRUPTS", saving_form(CLBR_NONE), "irq_disable", None),
+        shape("ENABLE_INTERRUPTS", saving_form(CLBR_NONE), "irq_enable", None),
+        shape("ENABLE_INTERRUPTS_SYSEXIT", JMP_CS_7, "irq_enable_sysexit", CLBR_NONE),
+        SiteShape("GET_CR0_INTO_EAX", CALL_CS_11, ("read_cr0",), None, None),
+    )
+
+
+_MACROS = {
+    Convention.CONSTANT_TYPES: lambda _: _constant_types(),
+    Convention.OFFSET_TYPES: _offset_types,
+    Convention.CALLEE_SAVE: _callee_save,
+}
+
+
 @cache
 def shapes(era: Era) -> Mapping[str, SiteShape]:
     """The macros of an era by name.
@@ -146,19 +180,25 @@ def shapes(era: Era) -> Mapping[str, SiteShape]:
     Parameters
     ----------
     era : Era
-        From ``operations.py``.
+        An i386 kernel's, up to 2.6.31. Later sites, and those of x86-64, are only read, from images.
 
     Returns
     -------
     mapping of str to SiteShape
+
+    Raises
+    ------
+    PvfastError
+        The era's macros are not recorded.
 
     Examples
     --------
     >>> shapes(find_era("2.6.20"))["ENABLE_INTERRUPTS"].length, shapes(find_era("2.6.22"))["ENABLE_INTERRUPTS"].length
     (11, 13)
     """
-    rows = _constant_types() if era.convention is Convention.CONSTANT_TYPES else _offset_types(era)
-    return MappingProxyType({shape.name: shape for shape in rows})
+    if era.bits != 32 or "iret" not in era:
+        raise PvfastError(f"the call-site macros of Linux {era.name} with {era.bits} bits are not recorded")
+    return MappingProxyType({shape.name: shape for shape in _MACROS[era.convention](era)})
 
 
 def call_shape(era: Era, operation: str) -> SiteShape:
@@ -175,8 +215,10 @@ def call_shape(era: Era, operation: str) -> SiteShape:
     (True, 20)
     """
     row = era[operation]
-    patch_type = row.patch_type if era.convention is Convention.OFFSET_TYPES else None
-    return SiteShape("PVOP_CALL", CALL_6, (operation,), patch_type, CLBR_ANY if patch_type is not None else None)
+    if era.convention is Convention.CONSTANT_TYPES or row.patch_type is None:
+        return SiteShape("PVOP_CALL", CALL_6, (operation,), None, None)
+    clobbers = CLBR_RET_REG if row.callee_save else era.any_clobber
+    return SiteShape("PVOP_CALL", CALL_6, (operation,), row.patch_type, clobbers)
 
 
 #: Shape name to shape, in 2.6.20.
@@ -257,7 +299,9 @@ def identify(code: bytes, pointers: Mapping[str, int], era: Era | None = None) -
     ['raw_local_irq_disable', 'DISABLE_INTERRUPTS']
     """
     linux = era or find_era("2.6.20")
-    known = [*shapes(linux).values(), *(call_shape(linux, row.name) for row in linux.operations)]
+    known = [call_shape(linux, row.name) for row in linux.operations]
+    for shape in shapes(linux).values():
+        known += [shape.with_clobbers(each) for each in range(linux.any_clobber + 1)] if shape.saves else [shape]
     return [
         shape for shape in known
         if all(operation in pointers for operation in shape.operations) and shape.code(pointers) == code

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from itertools import pairwise
 
 from pvfast.assembly.nops import FAMILIES, nops
@@ -21,6 +22,11 @@ CLBR_EAX = 1 << 0
 CLBR_ECX = 1 << 1
 CLBR_EDX = 1 << 2
 CLBR_ANY = CLBR_EAX | CLBR_ECX | CLBR_EDX
+
+#: From 2.6.30 on; the number of EDI is another one.
+CLBR_EDI = 1 << 3
+#: What the result of a 32-bit operation may take, and what an operation of the callee-save convention may destroy.
+CLBR_RET_REG = CLBR_EAX | CLBR_EDX
 
 ADDRESS_END = 1 << 32
 
@@ -134,7 +140,7 @@ def pack_records(sites: Iterable[PatchSite]) -> bytes:
 
 
 def unpack_records(
-    table: bytes, start: int = 0, end: int = ADDRESS_END, types: Iterable[int] = PatchType
+    table: bytes, start: int = 0, end: int = ADDRESS_END, types: Iterable[int] = PatchType, clobbers: int = CLBR_ANY
 ) -> list[PatchSite]:
     """Read a ``.parainstructions`` table.
 
@@ -146,6 +152,8 @@ def unpack_records(
         The linear addresses that hold code; a site outside is refused.
     types : iterable of int, optional
         The types that exist: ``Era.patch_types``.
+    clobbers : int, optional
+        The bits that exist: ``Era.any_clobber``.
 
     Returns
     -------
@@ -171,7 +179,7 @@ def unpack_records(
     for site in sites:
         if site.type not in known:
             raise PatchError(f"{site}: unknown type: is this table of another era?")
-        if site.clobbers & ~CLBR_ANY:
+        if site.clobbers & ~clobbers:
             raise PatchError(f"{site}: unknown clobbers {site.clobbers:#x}: is this table of another era?")
     return check_sites(sites, start, end)
 
@@ -201,7 +209,8 @@ CALL_CS = Transfer(b"\x2e\xff\x15", b"\xe8", "call *%cs:{}")
 JMP_CS = Transfer(b"\x2e\xff\x25", b"\xe9", "jmp *%cs:{}")
 
 _PUSHES = {b"\x51": "push %ecx", b"\x52": "push %edx", b"\x50": "push %eax",
-           b"\x5a": "pop %edx", b"\x59": "pop %ecx", b"\x58": "pop %eax"}
+           b"\x5a": "pop %edx", b"\x59": "pop %ecx", b"\x58": "pop %eax",
+           b"\x57": "push %edi", b"\x5f": "pop %edi"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,4 +313,25 @@ CALL_18 = SiteForm(
     "push, call, push, call, pop", (b"\x51", b"\x52", CALL, b"\x50", CALL, b"\x58", b"\x5a", b"\x59")
 )
 JMP_CS_7 = SiteForm("jmp %cs:", (JMP_CS,))
-FORMS = (CALL_6, CALL_10, CALL_CS_11, CALL_CS_13, CALL_18, JMP_CS_7)
+
+#: ``PV_SAVE_REGS`` of 2.6.30: what an assembly site pushes, in this order, unless it may destroy it.
+PV_SAVE_REGS = ((CLBR_EAX, b"\x50", b"\x58"), (CLBR_EDI, b"\x57", b"\x5f"), (CLBR_ECX, b"\x51", b"\x59"),
+                (CLBR_EDX, b"\x52", b"\x5a"))
+
+
+@cache
+def saving_form(clobbers: int) -> SiteForm:
+    """An assembly site of 2.6.30 and later around a callee that keeps ECX (``CLBR_CALLEE_SAVE``).
+
+    Examples
+    --------
+    >>> saving_form(CLBR_NONE).length, saving_form(CLBR_EAX).length, saving_form(0xF).length
+    (13, 11, 7)
+    """
+    saved = [(push, pop) for bit, push, pop in PV_SAVE_REGS if not (clobbers | CLBR_ECX) & bit]
+    pushes, pops = [push for push, _ in saved], [pop for _, pop in reversed(saved)]
+    return SiteForm("push, call %cs:, pop, as it must", (*pushes, CALL_CS, *pops))
+
+
+FORMS = (CALL_6, CALL_10, CALL_CS_11, CALL_CS_13, CALL_18, JMP_CS_7,
+         *dict.fromkeys(saving_form(clobbers) for clobbers in range(16)))

@@ -2,10 +2,11 @@
 
 import pytest
 
-from pvfast.guest import GuestImage, build
+import pvfast
+from pvfast.guest import GUEST_ERAS, GuestImage, build
 from pvfast.paravirt.hypervisors import hypervisor
 from pvfast.paravirt.hypervisors.native import NATIVE_CODE
-from pvfast.paravirt.operations import ERAS, Convention
+from pvfast.paravirt.operations import Convention
 from pvfast.paravirt.shapes import call_shape, identify, shapes
 from pvfast.paravirt.sites import CLBR_ANY, pack_records
 from tests.guest.native import BOOT_INSTRUCTIONS, Booted
@@ -18,7 +19,7 @@ FROM_2_6_22 = {
 }
 
 
-@pytest.fixture(params=ERAS)
+@pytest.fixture(params=GUEST_ERAS)
 def linux(request: pytest.FixtureRequest) -> GuestImage:
     return build(era=request.param)
 
@@ -110,3 +111,10 @@ class Timer:
 
 def test_shapes_of_eras_differ(linux: GuestImage) -> None:
     assert shapes(linux.era)["DISABLE_INTERRUPTS"].length == linux.site("site_asm_irq_disable").length
+
+
+def test_other_eras_are_refused() -> None:
+    with pytest.raises(pvfast.PvfastError, match=r"not written for the operations of Linux 6\.1: choose 2\.6\.20"):
+        build(era="6.1")
+    with pytest.raises(pvfast.PvfastError, match=r"no paravirt operations are recorded for Linux 2\.4\.0"):
+        build(era="2.4.0")

@@ -6,8 +6,9 @@ import pytest
 
 from pvfast.errors import ImageError
 from pvfast.images import load_kernel, pointer_of, read_sites
-from pvfast.paravirt.linux import list_sites, operations_6_1, summarize
+from pvfast.paravirt.linux import list_sites, summarize
 from pvfast.paravirt.linux.naming import operation_name, table_of
+from pvfast.paravirt.operations import era
 
 from .synthetic import BASES, DATA, TEXT, Kernel, note
 
@@ -67,22 +68,17 @@ def test_no_table() -> None:
         read_sites(load_kernel(Kernel(banner=b"Linux version 6.12.1 x\0").elf()))
 
 
-def test_tables_of_6_1() -> None:
-    assert (len(operations_6_1.I386), len(operations_6_1.X86_64)) == (13, 84)
-    assert operations_6_1.I386[0] == operations_6_1.X86_64[0] == "cpu.io_delay"
-    assert operations_6_1.I386[12] == operations_6_1.X86_64[83] == "lock.vcpu_is_preempted"
-    known = {
-        30: "irq.save_fl", 34: "irq.halt", 35: "mmu.flush_tlb_user", 45: "mmu.write_cr3",
-        57: "mmu.release_p4d", 58: "mmu.set_pte", 75: "mmu.lazy_mode.enter", 78: "mmu.set_fixmap",
-        80: "lock.queued_spin_unlock",
-    }
-    assert {number: operations_6_1.X86_64[number] for number in known} == known
+def paths(name: str, bits: int, **config: bool) -> tuple[str, ...]:
+    return tuple(member.path for member in era(name, bits=bits, **config).template)
 
 
 def test_which_table_applies() -> None:
     old = b"Linux version 5.10.0 x\0"
-    assert table_of(load_kernel(Kernel().elf())) is operations_6_1.I386
-    assert table_of(load_kernel(Kernel(bits=64, notes=XEN_PV).elf())) is operations_6_1.X86_64
+    assert table_of(load_kernel(Kernel().elf())) == paths("6.1", 32)
+    assert table_of(load_kernel(Kernel(bits=64, notes=XEN_PV).elf())) == paths("6.1", 64)
+    in_5_2 = b"Linux version 5.2.60 x\0"
+    assert table_of(load_kernel(Kernel(banner=in_5_2).elf())) == paths("5.2", 32)
+    assert table_of(load_kernel(Kernel(banner=in_5_2, notes=XEN_PV).elf())) == paths("5.2", 32, pae=True, xxl=True)
     old_xen = Kernel(bits=64, banner=old, notes=XEN_PV)
     for unknown in (Kernel(bits=64), Kernel(banner=old), old_xen, Kernel(banner=b"")):
         assert table_of(load_kernel(unknown.elf())) is None

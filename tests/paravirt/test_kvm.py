@@ -7,7 +7,7 @@ import pytest
 
 import pvfast
 from pvfast.experiments import FORMS, GuestRun, boot, settings
-from pvfast.guest import GuestImage, build
+from pvfast.guest import GUEST_ERAS, GuestImage, build
 from pvfast.paravirt.hypervisors import PatchContext, hypervisor
 from pvfast.paravirt.hypervisors.kvm import Kvm
 from pvfast.paravirt.hypervisors.kvm_host import BOOT_SECONDS
@@ -27,7 +27,6 @@ from pvfast.paravirt.hypervisors.kvm_interface import (
     KvmHc,
     KvmMmuOp,
 )
-from pvfast.paravirt.operations import ERAS
 from pvfast.processor.costs import COST_CLASSES
 
 CODE, BUFFER, TABLE = 0x1000, 0x2000, 0x3000
@@ -132,7 +131,7 @@ def test_a_full_queue_goes_to_kvm() -> None:
     assert [word(machine, table + 4 * i) for i in range(50)] == list(range(50))
 
 
-@pytest.mark.parametrize("name", ERAS)
+@pytest.mark.parametrize("name", GUEST_ERAS)
 def test_every_release_boots(name: str) -> None:
     machine = boot(build(name), "kvm")
     assert machine.hypervisor.mmu_ops[KvmMmuOp.WRITE_PTE] >= 3

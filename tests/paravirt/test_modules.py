@@ -5,14 +5,14 @@ import pytest
 from pvfast.assembly import Assembler, disassemble
 from pvfast.errors import PatchError
 from pvfast.experiments.runs import boot, read_word, run_to
-from pvfast.guest import GuestImage, build, source_texts
+from pvfast.guest import GUEST_ERAS, GuestImage, build, source_texts
 from pvfast.guest.prelude import symbols
 from pvfast.machine import Machine
 from pvfast.paravirt.alternatives import unpack_alternatives
 from pvfast.paravirt.boot_patching import BootOptions, boot_options
 from pvfast.paravirt.hypervisors import hypervisor, hypervisor_names
 from pvfast.paravirt.modules import Module
-from pvfast.paravirt.operations import ERAS, era
+from pvfast.paravirt.operations import era
 from pvfast.paravirt.patcher import PatchFunction
 from pvfast.paravirt.sites import unpack_records
 
@@ -107,7 +107,7 @@ def text_of(module: Module, labels: dict[str, int]) -> list[str]:
     return [row.text for row in disassemble(module.code[:length], module.address)]
 
 
-@pytest.mark.parametrize("release", ERAS)
+@pytest.mark.parametrize("release", GUEST_ERAS)
 def test_each_table_has_its_effect(release: str) -> None:
     image = build(release)
     module, labels = load(image)

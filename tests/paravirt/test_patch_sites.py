@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pvfast.assembly import FAMILIES, assemble, disassemble
-from pvfast.errors import PatchError
+from pvfast.errors import PatchError, PvfastError
 from pvfast.paravirt.operations import ERAS, Convention, era
 from pvfast.paravirt.shapes import SHAPES, SiteState, call_shape, classify, identify, shapes
 from pvfast.paravirt.sites import (
@@ -20,6 +20,8 @@ from pvfast.paravirt.sites import (
 )
 
 TABLE = 0xC0400000
+#: The eras whose macros are recorded.
+I386 = [name for name in ERAS if "irq_disable" in era(name)]
 POINTERS = era("2.6.20").pointers(TABLE)
 LENGTHS = {
     "__raw_local_save_flags": 10, "raw_local_irq_restore": 10, "raw_local_irq_disable": 10,
@@ -32,24 +34,32 @@ LENGTHS = {
 LENGTHS_2_6_22 = {name: length for name, length in LENGTHS.items() if name != "__raw_local_irq_save"} | {
     "DISABLE_INTERRUPTS": 13, "ENABLE_INTERRUPTS": 13, "GET_CR0_INTO_EAX": 10}
 
+#: And with 2.6.30: a bare call where only the result may be destroyed.
+LENGTHS_2_6_31 = {name: 6 if length == 10 else length for name, length in LENGTHS_2_6_22.items()} | {
+    "GET_CR0_INTO_EAX": 11}
+BY_CONVENTION = {Convention.CONSTANT_TYPES: LENGTHS, Convention.OFFSET_TYPES: LENGTHS_2_6_22,
+                 Convention.CALLEE_SAVE: LENGTHS_2_6_31}
 
-@pytest.mark.parametrize("linux", [era(name) for name in ERAS], ids=ERAS)
+
+@pytest.mark.parametrize("linux", [era(name) for name in I386], ids=I386)
 def test_shape_bytes_are_what_their_text_assembles_to(linux):
     pointers = linux.pointers(TABLE)
     for shape in shapes(linux).values():
         code = shape.code(pointers)
         assert len(code) == shape.length
         assert assemble(shape.text(pointers)).code == code
-        assert shape in identify(code, pointers, linux)
+        clobbers = 0 if shape.clobbers is None and shape.type is not None else shape.clobbers
+        same = identify(code, pointers, linux)
+        assert shape.name in [other.name for other in same if other.clobbers in (None, clobbers)]
         found = classify(code)
         assert (found.form, found.state) == (shape.form, SiteState.INDIRECT)
         assert found.addresses == tuple(pointers[operation] for operation in shape.operations)
 
 
-@pytest.mark.parametrize("linux", [era(name) for name in ERAS], ids=ERAS)
+@pytest.mark.parametrize("linux", [era(name) for name in I386], ids=I386)
 def test_shapes_by_era(linux):
     constant = linux.convention is Convention.CONSTANT_TYPES
-    assert {shape.name: shape.length for shape in shapes(linux).values()} == (LENGTHS if constant else LENGTHS_2_6_22)
+    assert {shape.name: shape.length for shape in shapes(linux).values()} == BY_CONVENTION[linux.convention]
     types = {shape.type for shape in shapes(linux).values()} - {None}
     if constant:
         assert types == linux.patch_types
@@ -58,6 +68,35 @@ def test_shapes_by_era(linux):
     names = {name: shape.operations[0] for name, shape in shapes(linux).items() if len(shape.operations) == 1}
     assert {name: linux.site_operation(shapes(linux)[name].type) for name in names if name != "GET_CR0_INTO_EAX"} == {
         name: operation for name, operation in names.items() if name != "GET_CR0_INTO_EAX"}
+
+
+@pytest.mark.parametrize(("clobbers", "code"), [
+    (0b0000, "50 57 52 2e ff 15 cc 00 40 c0 5a 5f 58"), (0b0001, "57 52 2e ff 15 cc 00 40 c0 5a 5f"),
+    (0b0110, "50 57 2e ff 15 cc 00 40 c0 5f 58"), (0b1111, "2e ff 15 cc 00 40 c0"),
+])
+def test_assembly_sites_push_what_they_must_keep_from_2_6_30_on(clobbers, code):
+    """ECX is never pushed: it is the callee's to keep."""
+    linux = era("2.6.31")
+    offset = linux["irq_enable"].offset
+    code = code.replace("cc", f"{offset:02x}", 1)
+    macro = shapes(linux)["ENABLE_INTERRUPTS"]
+    shape = macro.with_clobbers(clobbers)
+    assert shape.code(linux.pointers(TABLE)).hex(" ") == code
+    assert macro.site(0x100, clobbers).length == shape.length == len(bytes.fromhex(code))
+    assert shape in identify(bytes.fromhex(code), linux.pointers(TABLE), linux)
+    direct = shape.direct(0x100, {"irq_enable": 0x200})
+    assert classify(direct, 0x100).addresses == (0x200,)
+
+
+def test_macros_that_are_not_recorded():
+    for linux in (era("5.2"), era("6.1", bits=64), era("2.6.31", bits=64)):
+        with pytest.raises(PvfastError, match="not recorded"):
+            shapes(linux)
+
+
+def test_callee_save_calls_allow_the_result():
+    assert call_shape(era("2.6.31"), "pte_val").clobbers == 0b101
+    assert call_shape(era("2.6.31"), "read_cr3").clobbers == 0b1111
 
 
 def test_every_call_is_a_site_from_2_6_22_on():
@@ -170,5 +209,6 @@ def test_pack_refuses_what_does_not_fit():
         check_sites([PatchSite(0, 0, 256, 0)])
 
 
-def test_forms_have_different_lengths():
-    assert len({form.length for form in FORMS}) == len(FORMS)
+def test_forms_can_be_told_apart():
+    assert len({form.indirect([0] * form.calls) for form in FORMS}) == len(FORMS)
+    assert len({form.direct(0, [0] * form.calls) for form in FORMS}) == len(FORMS)

@@ -1,7 +1,8 @@
 """Real Linux kernels: what their patch sites are called, and what their own boot makes of them.
 
-An image (``pvfast.images``) goes in, rows and bytes come out. ``naming.py`` (types to operations, by the tables of
-``operations_6_1.py``), ``boot_patch.py`` (what the kernel does to itself; ``site_patcher.py``, ``native_patch.py``,
+An image (``pvfast.images``) goes in, rows and bytes come out. ``naming.py`` (types to operations, by
+``paravirt/operations.py`` or the kernel's symbols), ``boot_patch.py`` (what the kernel does to itself;
+``site_patcher.py``, ``native_patch.py``,
 ``alternatives_patch.py`` and ``xen_boot.py`` are its parts), ``listing.py`` (rows for people and files).
 """
 

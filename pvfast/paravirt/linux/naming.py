@@ -15,9 +15,11 @@ from types import MappingProxyType
 from pvfast.images.kallsyms import read_kallsyms
 from pvfast.images.kernel import KernelImage
 from pvfast.images.parainstructions import SiteRecord, pointer_of, read_sites, structure_at
-from pvfast.paravirt.linux import operations_6_1
 from pvfast.paravirt.linux.xen_boot import XEN_PV_ENTRY, XEN_SINCE, xen_members
+from pvfast.paravirt.operations import era
 
+#: Versions whose table is in ``operations.py``.
+_TABLES = MappingProxyType({(5, 2): "5.2", (6, 1): "6.1"})
 #: So many that the operations of spinlocks are Xen's own.
 _SEVERAL_VCPUS = 2
 #: What an operation without a known name is called in listings.
@@ -80,11 +82,12 @@ def table_of(image: KernelImage) -> tuple[str, ...] | None:
     tuple of str or None
         None when the kernel's table is not written down.
     """
-    if image.version != (6, 1):
+    release = _TABLES.get(image.version or (0, 0))
+    is_xen_guest = XEN_PV_ENTRY in image.xen_notes      # what CONFIG_PARAVIRT_XXL is for
+    if release is None or (image.bits == 64 and not is_xen_guest):
         return None
-    if image.bits == 32:
-        return operations_6_1.I386
-    return operations_6_1.X86_64 if XEN_PV_ENTRY in image.xen_notes else None
+    linux = era(release, pae=is_xen_guest, bits=image.bits, xxl=is_xen_guest)
+    return tuple(member.path for member in linux.template)
 
 
 @lru_cache(maxsize=4)
