@@ -14,7 +14,7 @@ try:
 except ImportError:
     build = None
 
-HYPERVISORS = ("native", "xen", "kvm")
+HYPERVISORS = ("native", "xen", "lhype", "kvm")
 
 
 class PatchAndRun:

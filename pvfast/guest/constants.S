@@ -28,6 +28,7 @@
 
 /* Processor: cr0, EFLAGS, MSRs, CPUID function 1. */
 .equ X86_CR0_EM, 0x00000004
+.equ X86_CR0_TS, 0x00000008
 .equ X86_CR0_PAGING, 0x80010000         /* PG, and WP so that the kernel too respects read-only pages */
 .equ X86_EFLAGS_RESERVED, 0x002
 .equ X86_EFLAGS_IF, 0x200
@@ -189,6 +190,9 @@
 .equ SIGFRAME_BYTES, 8 + SIGCONTEXT_BYTES + 4 + 8
 .equ X86_EFLAGS_TF, 0x100
 .equ FIX_EFLAGS, 0x00040dd5             /* AC, OF, DF, TF, SF, ZF, AF, PF, CF: what a handler may change */
+
+/* struct mm_struct. */
+.equ MM_pgd, 0                          /* linear */
 
 /* struct tss_struct. */
 .equ TSS_BYTES, 104

@@ -151,7 +151,8 @@ class GuestImage:
         """What a hypervisor's patch function may know about this kernel."""
         hidden = () if self.vcpu_info_is_placed else (VCPU_INFO_SYMBOL,)
         symbols = {name: offset for name, offset in self.symbols.items() if name not in hidden}
-        symbols |= {name: self.labels[name] for name in (PARAVIRT_NOP, PARAVIRT_IDENTITY) if name in self.labels}
+        wanted = (PARAVIRT_NOP, PARAVIRT_IDENTITY, *find_hypervisor(hypervisor).patch_labels)
+        symbols |= {name: self.labels[name] for name in wanted if name in self.labels}
         return PatchContext(self.implementations(hypervisor), MappingProxyType(symbols), self.era)
 
     def to_physical(self, linear: int) -> int:

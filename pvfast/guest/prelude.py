@@ -10,7 +10,7 @@ from enum import IntEnum
 from types import ModuleType
 
 from pvfast.paravirt import sites
-from pvfast.paravirt.hypervisors import kvm_interface, xen_interface
+from pvfast.paravirt.hypervisors import kvm_interface, lhype_interface, xen_interface
 from pvfast.paravirt.hypervisors.xen import IRQ_DISABLE_FORMS
 from pvfast.paravirt.operations import ONE_STRUCTURE, Convention, Era
 from pvfast.paravirt.shapes import SiteShape, shapes
@@ -76,7 +76,7 @@ def symbols(era: Era) -> Mapping[str, int]:
     }
     for prefix, members, lower in _XEN_ENUMERATIONS:
         found |= {prefix + (member.name.lower() if lower else member.name): int(member) for member in members}
-    return found | _constants(kvm_interface)
+    return found | _constants(lhype_interface) | _constants(kvm_interface)
 
 
 def _constants(interface: ModuleType) -> dict[str, int]:
@@ -91,7 +91,8 @@ def _constants(interface: ModuleType) -> dict[str, int]:
 
 
 def macros(era: Era) -> str:
-    """Write the macros: ``paravirt_call``, one per shape of patch site, and one per form of Xen's ``irq_disable``.
+    """Write the macros: ``paravirt_call``, one per shape of patch site, one per form of Xen's ``irq_disable``,
+    lhype's signature.
 
     Parameters
     ----------
@@ -115,7 +116,8 @@ def macros(era: Era) -> str:
     forms = "".join(
         f".macro xen_irq_disable_form_{name}\n{text}\n.endm\n" for name, text in IRQ_DISABLE_FORMS.items()
     )
-    return _paravirt_call(era) + sites + forms
+    signature = f'.macro lguest_signature\n.ascii "{lhype_interface.LGUEST_SIGNATURE.decode()}"\n.endm\n'
+    return _paravirt_call(era) + sites + forms + signature
 
 
 def operations_table(era: Era) -> str:

@@ -184,7 +184,7 @@ def test_ring_1_goes_to_the_probes_and_ends_at_bare_hardware(image: GuestImage) 
     for name, value in entry.items():
         setattr(machine.cpu, name, value)
     probes = unpack_probes(image.sections[PROBE_SECTION].code)
-    assert probes == [labels["xen_probe"], labels[PROBE_OF_LAST_RESORT]]
+    assert probes == [labels["xen_probe"], labels["lhype_probe"], labels[PROBE_OF_LAST_RESORT]]
     for probe in probes:
         stop = machine.run(until=probe, max_instructions=200)
         assert stop.reason is pvfast.StopReason.UNTIL

@@ -11,13 +11,16 @@ from types import MappingProxyType
 from pvfast.errors import PvfastError
 from pvfast.paravirt.hypervisors.interface import Hypervisor, PatchContext
 from pvfast.paravirt.hypervisors.kvm import Kvm
+from pvfast.paravirt.hypervisors.lhype import Lhype
 from pvfast.paravirt.hypervisors.native import Native
 from pvfast.paravirt.hypervisors.xen import Xen
 
 #: Where other packages announce theirs.
 ENTRY_POINT_GROUP = "pvfast.hypervisors"
 
-_BUILT_IN: Mapping[str, type[Hypervisor]] = MappingProxyType({kind.name: kind for kind in (Native, Xen, Kvm)})
+_BUILT_IN: Mapping[str, type[Hypervisor]] = MappingProxyType({
+    kind.name: kind for kind in (Native, Xen, Lhype, Kvm)
+})
 
 
 def hypervisor(name: str) -> Hypervisor:

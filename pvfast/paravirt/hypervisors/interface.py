@@ -27,6 +27,8 @@ class Hypervisor(HypervisorBase):
     operations_prefix : str
         What the labels of its operations in the guest kernel begin with, before ``_irq_disable`` and the like; its
         name unless given. An operation without a label is the native one.
+    patch_labels : tuple of str
+        Labels of the guest kernel whose addresses `patch` wants among its context's symbols.
     guest_source : str
         AT&T text that the guest kernel is assembled with: its probe and its operations. Empty for those that the
         kernel holds already.
@@ -44,6 +46,7 @@ class Hypervisor(HypervisorBase):
     kernel_rpl = 0
     paravirt_enabled = 0
     operations_prefix = ""
+    patch_labels: tuple[str, ...] = ()
     guest_source = ""
 
     def __init_subclass__(cls) -> None:

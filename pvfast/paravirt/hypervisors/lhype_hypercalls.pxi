@@ -1,0 +1,171 @@
+# Hypercalls: int $0x1f in ring 1, number in EAX, arguments in EDX, EBX, ECX, answer in EAX; and the ring of those that
+# the guest has put off.
+#
+# Enters: the guest behind its INT. Leaves: the guest there, in an interrupt handler, or killed: a hypercall with
+# arguments that make no sense has no error code, it ends the guest. Next: lhype_host.pyx.
+
+cdef void hypercall(Guest* g, CPU* cpu) noexcept nogil:
+    charge_event(cpu, cpu.cost[COST_HYPERCALL] + cpu.cost[COST_IRET])
+    if not g.initialised:
+        if cpu.gpr[EAX].d == LHCALL_LGUEST_INIT:
+            g.hypercalls[LHCALL_LGUEST_INIT] += 1
+            lguest_init(g, cpu, cpu.gpr[EDX].d)
+        else:
+            kill_guest(g, cpu, KILLED_BAD_HYPERCALL)
+    else:
+        do_async_hcalls(g, cpu)
+        if g.killed < 0:
+            do_hcall(g, cpu, cpu.gpr[EAX].d, cpu.gpr[EDX].d, cpu.gpr[EBX].d, cpu.gpr[ECX].d)
+    maybe_do_interrupt(g, cpu)
+
+
+cdef void lguest_init(Guest* g, CPU* cpu, u32 lguest_data) noexcept nogil:
+    if lguest_data & 3 or not address_ok(g, lguest_data, LGUEST_DATA_BYTES):
+        kill_guest(g, cpu, KILLED_BAD_ADDRESS)
+        return
+    g.lguest_data = lguest_data
+    g.initialised = True
+    g.noirq_start = get_word(cpu, lguest_data + LGUEST_DATA_NOIRQ_START)
+    g.noirq_end = get_word(cpu, lguest_data + LGUEST_DATA_NOIRQ_END)
+    put_word(cpu, lguest_data + LGUEST_DATA_RESERVE_MEM, 0)         # no part of the host is in the guest's addresses
+    put_word(cpu, lguest_data + LGUEST_DATA_TSC_KHZ, NSEC_PER_SEC // 1000)
+    write_timestamp(g, cpu)
+
+
+cdef void do_async_hcalls(Guest* g, CPU* cpu) noexcept nogil:
+    """At most once round the ring, from where the last one stopped."""
+    cdef u32 i, entry, status, shift
+    for i in range(LHCALL_RING_SIZE):
+        status = g.lguest_data + LGUEST_DATA_HCALL_STATUS + (g.next_hcall & ~<u32>3)
+        shift = 8 * (g.next_hcall & 3)
+        if get_word(cpu, status) >> shift & 0xFF == LHCALL_DONE:
+            return
+        entry = g.lguest_data + LGUEST_DATA_HCALLS + g.next_hcall * LHCALL_ENTRY_BYTES
+        g.next_hcall = (g.next_hcall + 1) & (LHCALL_RING_SIZE - 1)
+        charge_event(cpu, cpu.cost[COST_HYPERCALL])
+        do_hcall(g, cpu, get_word(cpu, entry), get_word(cpu, entry + 4), get_word(cpu, entry + 8),
+                 get_word(cpu, entry + 12))
+        if g.killed >= 0:
+            return
+        put_word(cpu, status, get_word(cpu, status) | <u32>LHCALL_DONE << shift)
+
+
+cdef void do_hcall(Guest* g, CPU* cpu, u32 number, u32 edx, u32 ebx, u32 ecx) noexcept nogil:
+    if number < HYPERCALLS:
+        g.hypercalls[number] += 1
+    if number == LHCALL_FLUSH_ASYNC:
+        pass                            # that the host was entered is enough
+    elif number == LHCALL_TS:
+        cpu.cr0 = cpu.cr0 | CR0_TS if edx else cpu.cr0 & ~<u32>CR0_TS
+    elif number == LHCALL_SET_PTE:
+        set_pte(g, cpu, edx, ebx, ecx)
+    elif number == LHCALL_SET_PMD:
+        set_pmd(g, cpu, edx, ebx)
+    elif number == LHCALL_FLUSH_TLB:
+        if edx:
+            release_all(g, cpu)
+        else:
+            release_user(g, cpu)
+    elif number == LHCALL_NEW_PGTABLE:
+        new_page_table(g, cpu, edx)
+    elif number == LHCALL_SET_STACK:
+        set_stack(g, cpu, edx, ebx, ecx)
+    elif number == LHCALL_LOAD_TLS:
+        load_tls(g, cpu, edx)
+    elif number == LHCALL_LOAD_GDT:
+        load_gdt(g, cpu, edx, ebx)
+    elif number == LHCALL_LOAD_IDT_ENTRY:
+        load_idt_entry(g, cpu, edx, ebx, ecx)
+    elif number == LHCALL_SET_CLOCKEVENT:
+        set_clockevent(g, cpu, edx)
+    elif number == LHCALL_HALT:
+        g.halted = cpu.halted = True
+    elif number == LHCALL_BIND_DMA:
+        cpu.gpr[EAX].q = 0              # no interrupt for it: there is no device that sends
+    elif number == LHCALL_SEND_DMA:
+        send_dma(g, cpu, edx, ebx)
+    elif number == LHCALL_CRASH:
+        crash(g, cpu, edx)
+    else:
+        kill_guest(g, cpu, KILLED_BAD_HYPERCALL)
+
+
+cdef void set_stack(Guest* g, CPU* cpu, u32 ss, u32 esp, u32 pages) noexcept nogil:
+    if ss & 3 != GUEST_PL or pages > LGUEST_STACK_PAGES:
+        kill_guest(g, cpu, KILLED_BAD_STACK)
+        return
+    g.kernel_ss = ss & 0xFFFF
+    g.kernel_esp = esp
+
+
+cdef void load_gdt(Guest* g, CPU* cpu, u32 table, u32 entries) noexcept nogil:
+    if entries > LGUEST_GDT_ENTRIES:
+        kill_guest(g, cpu, KILLED_BAD_GDT)
+    elif not address_ok(g, table, 8 * entries):
+        kill_guest(g, cpu, KILLED_BAD_ADDRESS)
+    else:
+        read_descriptors(g, cpu, table, 0, entries)
+
+
+cdef void load_tls(Guest* g, CPU* cpu, u32 table) noexcept nogil:
+    if not address_ok(g, table, 8 * LGUEST_GDT_TLS_ENTRIES):
+        kill_guest(g, cpu, KILLED_BAD_ADDRESS)
+        return
+    read_descriptors(g, cpu, table, LGUEST_GDT_TLS_MIN, LGUEST_GDT_TLS_ENTRIES)
+
+
+cdef void load_idt_entry(Guest* g, CPU* cpu, u32 vector, u32 low, u32 high) noexcept nogil:
+    """NMI, #DF, the spurious interrupt and the hypercall are never the guest's, nor is what there is no gate for."""
+    cdef u32 index = gate_index(vector)
+    cdef u32 type = high >> GATE_TYPE_SHIFT & 0xF
+    if index > GATES or vector == 2 or vector == VECTOR_DF or vector == 15 or vector == LGUEST_TRAP_ENTRY:
+        return
+    if not high & GATE_PRESENT:
+        g.idt[index] = 0
+    elif type != GATE_INTERRUPT and type != GATE_TRAP:
+        kill_guest(g, cpu, KILLED_BAD_IDT_TYPE)
+    else:
+        g.idt[index] = <u64>high << 32 | low
+
+
+cdef void set_clockevent(Guest* g, CPU* cpu, u32 delta_ns) noexcept nogil:
+    """Interrupt 0 once, so many nanoseconds from now. 0: not any more."""
+    g.timer_cycles = cycles_now(cpu) + delta_ns if delta_ns else NEVER
+    if delta_ns:
+        wake_at(cpu, g.timer_cycles)
+
+
+cdef void send_dma(Guest* g, CPU* cpu, u32 key, u32 dma) noexcept nogil:
+    """To the launcher's console, the only device: up to 16 pieces, each inside a page, ended by an empty one."""
+    cdef u32 i, at, at_byte, length, byte
+    cdef u32 sent = 0
+    if not address_ok(g, dma, LGUEST_DMA_LEN + 2 * LGUEST_MAX_DMA_SECTIONS) or dma & 3:
+        kill_guest(g, cpu, KILLED_BAD_ADDRESS)
+        return
+    if key != LGUEST_CONSOLE_DMA_KEY:
+        return
+    for i in range(LGUEST_MAX_DMA_SECTIONS):
+        length = get_word(cpu, dma + LGUEST_DMA_LEN + (2 * i & ~<u32>3)) >> (16 * (i & 1)) & 0xFFFF
+        at = get_word(cpu, dma + LGUEST_DMA_ADDR + 4 * i)
+        if length == 0:
+            break
+        if (at & 0xFFF) + length > PAGE_SIZE or not address_ok(g, at, length):
+            kill_guest(g, cpu, KILLED_BAD_ADDRESS)
+            return
+        for at_byte in range(at, at + length):
+            byte = get_word(cpu, at_byte & ~<u32>3) >> (8 * (at_byte & 3))
+            g.console[g.console_written % CONSOLE_BYTES] = <char>byte
+            g.console_written += 1
+        sent += length
+    put_word(cpu, dma, sent)
+
+
+cdef void crash(Guest* g, CPU* cpu, u32 message) noexcept nogil:
+    """The guest ends itself, with a text for whoever looks."""
+    cdef u32 i
+    if not address_ok(g, message, LGUEST_CRASH_BYTES):
+        kill_guest(g, cpu, KILLED_BAD_ADDRESS)
+        return
+    for i in range(LGUEST_CRASH_BYTES - 1):
+        g.message[i] = <char>(get_word(cpu, (message + i) & ~<u32>3) >> (8 * ((message + i) & 3)))
+    kill_guest(g, cpu, KILLED_CRASH)

@@ -1,0 +1,171 @@
+# Interrupts and traps: which are the host's, and how the guest gets its own.
+#
+# Enters: the hook's events. Leaves: the guest in a handler of its own, with a frame on its ring-1 stack, or behind an
+# instruction that was emulated, or killed. Next: lhype_hypercalls.pxi.
+#
+# Real EFLAGS.IF is always set in the guest. What it sees as IF in a frame is its irq_enabled, and lhype_iret puts it
+# back there.
+
+cdef u32 gate_index(u32 vector) noexcept nogil:
+    """In Guest.idt; behind its end: the host keeps no such gate."""
+    return vector if vector < GATES else SYSCALL_GATE if vector == SYSCALL_VECTOR else GATES + 1
+
+
+cdef u32 gate_type(u64 gate) noexcept nogil:
+    return <u32>(gate >> (32 + GATE_TYPE_SHIFT)) & 0xF
+
+
+cdef bint is_direct(u32 vector, u64 gate) noexcept nogil:
+    """Does the processor enter the guest without the host? Not by interrupt gates, which turn irq_enabled off, not for
+    device interrupts, and not for what the host has to see."""
+    if gate == 0 or gate_type(gate) != GATE_TRAP or (vector >= FIRST_EXTERNAL_VECTOR and vector != SYSCALL_VECTOR):
+        return False
+    return vector != VECTOR_NM and vector != VECTOR_GP and vector != VECTOR_PF
+
+
+cdef bint enter(Guest* g, CPU* cpu, u64 gate, u32 error, bint has_error) noexcept nogil:
+    """Into the guest's handler. Its stack may have to be paged in: two pages of it, for reading and for writing."""
+    cdef u32 frame[6]
+    cdef u32 attempt
+    cdef u32 count = 0
+    cdef u32 flags = get_eflags(cpu) & ~<u32>(EFLAGS_IF | VM)
+    cdef u32 eip = <u32>(gate & 0xFFFF) | <u32>(gate >> 32) & 0xFFFF0000u
+    if irq_enabled(g, cpu):
+        flags |= EFLAGS_IF
+    if cpu.cpl != GUEST_PL:
+        frame[0] = cpu.seg[SS].selector
+        frame[1] = cpu.gpr[ESP].d
+        count = 2
+    frame[count] = flags
+    frame[count + 1] = cpu.seg[CS].selector
+    frame[count + 2] = cpu.eip
+    count += 3
+    if has_error:
+        frame[count] = error
+        count += 1
+    for attempt in range(5):
+        if interrupt_guest(cpu, LGUEST_KERNEL_CS | GUEST_PL, eip, g.kernel_ss, g.kernel_esp, frame, count):
+            if gate_type(gate) == GATE_INTERRUPT:
+                set_irq_enabled(g, cpu, 0)
+            return True
+        if cpu.exit != EXIT_NONE or cpu.fault_vector != VECTOR_PF:
+            return False
+        if not demand_page(g, cpu, cpu.cr2, cpu.fault_error):
+            return False
+    return False
+
+
+# --- Interrupts ------------------------------------------------------------------------------------------------------
+
+cdef void maybe_do_interrupt(Guest* g, CPU* cpu) noexcept nogil:
+    """On the way back to the guest: the first interrupt that is pending and that it does not block, if it may."""
+    cdef u32 irqs, irq
+    if not g.irqs_pending or not g.initialised or cpu.exit != EXIT_NONE:
+        return
+    irqs = g.irqs_pending & ~get_word(cpu, g.lguest_data + LGUEST_DATA_BLOCKED_INTERRUPTS)
+    if not irqs or g.noirq_start <= cpu.eip < g.noirq_end:
+        return
+    if g.halted:
+        set_irq_enabled(g, cpu, EFLAGS_IF)
+        g.halted = cpu.halted = False
+    elif not irq_enabled(g, cpu):
+        return
+    write_timestamp(g, cpu)
+    irq = lowest_bit(irqs)
+    if g.idt[FIRST_EXTERNAL_VECTOR + irq] == 0:
+        return
+    g.irqs_pending &= ~(<u32>1 << irq)
+    if enter(g, cpu, g.idt[FIRST_EXTERNAL_VECTOR + irq], 0, False):
+        g.interrupts += 1
+    else:
+        unhandled(g, cpu, FIRST_EXTERNAL_VECTOR + irq, 0)
+
+
+cdef void hardware_interrupt(Guest* g, CPU* cpu, u32 vector) noexcept nogil:
+    """An interrupt of the host; the first 32 lines are passed on. One that is blocked ends a HALT all the same."""
+    charge_event(cpu, cpu.cost[COST_EXCEPTION] + cpu.cost[COST_IRET])
+    if vector - FIRST_EXTERNAL_VECTOR < LGUEST_IRQS:
+        g.irqs_pending |= <u32>1 << (vector - FIRST_EXTERNAL_VECTOR)
+    maybe_do_interrupt(g, cpu)
+    g.halted = False
+
+
+# --- Exceptions and software interrupts ------------------------------------------------------------------------------
+
+cdef void unhandled(Guest* g, CPU* cpu, u32 vector, u32 error) noexcept nogil:
+    if g.killed < 0:
+        g.killed = KILLED_UNHANDLED_TRAP
+        cpu.exit = EXIT_NONE            # the stack may be a device's
+        shut_down(cpu, vector, error)
+
+
+cdef void deliver_trap(Guest* g, CPU* cpu, u32 vector, u32 error, bint has_error) noexcept nogil:
+    cdef u32 index = gate_index(vector)
+    if index > GATES or g.idt[index] == 0 or not enter(g, cpu, g.idt[index], error, has_error):
+        unhandled(g, cpu, vector, error)
+
+
+cdef bint software_interrupt(Guest* g, CPU* cpu, u32 vector) noexcept nogil:
+    """INT n other than a hypercall. False: the real IDT has no gate for it; the processor makes #GP(vector * 8 + 2)."""
+    cdef u32 index = gate_index(vector)
+    cdef u32 dpl
+    if index > GATES or not is_direct(vector, g.idt[index]):
+        return False
+    dpl = <u32>(g.idt[index] >> (32 + GATE_DPL_SHIFT)) & 3
+    if cpu.cpl > (dpl if dpl else GUEST_PL):
+        return False
+    deliver_trap(g, cpu, vector, 0, False)
+    return True
+
+
+cdef void exception(Guest* g, CPU* cpu, u32 vector, u32 error, bint has_error) noexcept nogil:
+    cdef u32 index = gate_index(vector)
+    cdef u32 linear = cpu.cr2
+    charge_event(cpu, cpu.cost[COST_EXCEPTION])
+    if index <= GATES and is_direct(vector, g.idt[index]):
+        deliver_trap(g, cpu, vector, error, has_error)
+        return
+    charge_event(cpu, cpu.cost[COST_IRET])
+    if vector == VECTOR_PF:
+        if demand_page(g, cpu, linear, error):
+            maybe_do_interrupt(g, cpu)
+            return
+        if g.initialised:
+            put_word(cpu, g.lguest_data + LGUEST_DATA_CR2, linear)
+    elif vector == VECTOR_GP and error == 0 and emulate_insn(cpu):
+        maybe_do_interrupt(g, cpu)
+        return
+    if g.killed < 0:
+        deliver_trap(g, cpu, vector, error, has_error)
+        maybe_do_interrupt(g, cpu)
+
+
+cdef bint fetch_code(CPU* cpu, u32 distance, u32* byte) noexcept nogil:
+    """A byte of the instruction at EIP."""
+    cdef bint read = linear_read(cpu, <u32>cpu.seg[CS].base + cpu.eip + distance, 1, False, byte)
+    if cpu.exit == EXIT_IO:
+        cpu.exit = EXIT_NONE
+    return read
+
+
+cdef bint emulate_insn(CPU* cpu) noexcept nogil:
+    """The guest kernel looks for devices: IN reads all ones, OUT goes nowhere. Nothing else is emulated."""
+    cdef u32 opcode
+    cdef u32 prefix = 0
+    if cpu.cpl != GUEST_PL or not fetch_code(cpu, 0, &opcode):
+        return False
+    if opcode == 0x66:
+        prefix = 1
+        if not fetch_code(cpu, 1, &opcode):
+            return False
+    if opcode & 0xF4 != 0xE4:           # E4-E7 with the port behind, EC-EF with it in DX; odd: not a byte
+        return False
+    if not opcode & 2:
+        if not opcode & 1:
+            cpu.gpr[EAX].b[0] = 0xFF
+        elif prefix:
+            cpu.gpr[EAX].w = 0xFFFF
+        else:
+            cpu.gpr[EAX].q = 0xFFFFFFFFu
+    cpu.eip += prefix + (1 if opcode & 0x08 else 2)
+    return True
