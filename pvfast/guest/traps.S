@@ -76,8 +76,8 @@ do_user_exception:
 	pushl %eax
 	paravirt_call read_cr2
 	movl %eax, TASK_thread + THREAD_cr2(%ebx)
+	raw_local_irq_enable            /* may destroy EAX */
 	popl %eax
-	raw_local_irq_enable
 1:	movl %ebx, %edx
 	popl %ebx
 	jmp force_sig

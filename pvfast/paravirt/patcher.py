@@ -4,7 +4,7 @@ Pure functions of bytes with the contract of Linux's ``apply_paravirt``: the pat
 code to put at the start of the site, and the rest becomes NOPs. Either every site is patched or an error is
 raised and nothing changes; patching twice gives the same bytes. Used alike on the built-in guest, on an image
 and inside a machine. ``clobbers.py`` computes what a replacement destroys; ``hypervisors/`` holds the patch
-functions.
+functions. Next: ``poking.py``, the two ways to store what comes out.
 """
 
 from collections.abc import Callable, Iterable, Mapping
