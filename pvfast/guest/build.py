@@ -27,7 +27,8 @@ from pvfast.paravirt.smp_alternatives import unpack_locks
 SOURCES = (
     "constants.S", "operations.S", "atomic.S",
     "head.S", "main.S", "traps.S", "entry.S", "syscalls.S", "syscall_table.S",
-    "slab.S", "usercopy.S", "files.S", "devices.S", "signal.S", "signal_task.S", "signal_frame.S",
+    "slab.S", "usercopy.S", "files.S", "devices.S", "msr.S", "ptrace.S", "time.S", "tls.S",
+    "signal.S", "signal_task.S", "signal_frame.S",
     "bench.S", "user.S", "user_io.S", "user_signal.S",
     "native_cpu.S", "native_memory.S", "native_irq.S",
     "xen_head.S", "xen_irq.S", "xen_memory.S", "xen_descriptors.S", "xen_events.S",
@@ -45,7 +46,7 @@ _PAGE_BYTES = 4096
 
 #: Sections of the kernel in memory order; the first has an address, the others follow.
 _KERNEL_SECTIONS = (
-    _TEXT, ".rodata", "__ex_table", ".note.Xen", PROBE_SECTION, ".parainstructions", ".smp_locks", ".data",
+    _TEXT, ".fixup", ".rodata", "__ex_table", ".note.Xen", PROBE_SECTION, ".parainstructions", ".smp_locks", ".data",
     ".data.page", ".data.init_task",
 )
 _PER_CPU = "per_cpu__"

@@ -31,16 +31,27 @@
 .equ X86_CR0_TS, 0x00000008
 .equ X86_CR0_PAGING, 0x80010000         /* PG, and WP so that the kernel too respects read-only pages */
 .equ X86_EFLAGS_RESERVED, 0x002
+.equ X86_EFLAGS_TF, 0x100
 .equ X86_EFLAGS_IF, 0x200
+.equ X86_EFLAGS_IOPL, 0x3000
+.equ IOPL_SHIFT, 12
+.equ X86_CR4_OSFXSR, 0x200
+.equ DR_LAST_ADDRESS, 3
+.equ DR_STATUS, 6
+.equ DR_CONTROL, 7
+.equ DR_CONTROL_RESERVED, 0xfc00
 .equ MSR_IA32_SYSENTER_CS, 0x174
 .equ MSR_IA32_SYSENTER_ESP, 0x175
 .equ MSR_IA32_SYSENTER_EIP, 0x176
 .equ X86_FEATURE_SEP, 11
 .equ X86_FEATURE_APIC, 9
+.equ X86_FEATURE_MMX, 23
+.equ X86_FEATURE_FXSR, 24
 
 /* Global descriptor table: segment.h. SYSEXIT demands the order kernel CS, kernel DS, user CS, user DS. */
 .equ GDT_ENTRIES, 32
 .equ GDT_ENTRY_TLS_MIN, 6
+.equ GDT_ENTRY_TLS_MAX, 8
 .equ GDT_ENTRY_TSS, 16
 .equ GDT_ENTRY_LDT, 17
 .equ GDT_ENTRY_PDA, 27
@@ -57,6 +68,7 @@
 .equ DESCRIPTOR_DATA_DPL1, 0x00cfb200
 .equ DESCRIPTOR_TSS, 0x00008900         /* available 32-bit TSS */
 .equ DESCRIPTOR_LDT, 0x00008200
+.equ DESCRIPTOR_USER, 0x00007000        /* code or data, DPL 3 */
 .equ GATE_INTERRUPT, 0x8e00             /* present, DPL 0, clears IF */
 .equ GATE_TRAP, 0x8f00                  /* present, DPL 0, leaves IF */
 .equ GATE_SYSTEM, 0xef00                /* present, DPL 3, leaves IF */
@@ -64,9 +76,11 @@
 /* Vectors. */
 .equ IDT_ENTRIES, 256
 .equ EXCEPTIONS, 20
+.equ VECTOR_DB, 1
 .equ VECTOR_NM, 7
 .equ VECTOR_GP, 13
 .equ VECTOR_PF, 14
+.equ VECTOR_IRET, 32                    /* no vector: what do_exception is told when a return fails */
 .equ FIRST_EXTERNAL_VECTOR, 0x20
 .equ TIMER_VECTOR, 0x20
 .equ EXTERNAL_VECTORS, 16               /* both 8259A */
@@ -122,6 +136,7 @@
 /* struct thread_info's flags. */
 .equ _TIF_SIGPENDING, 1 << 2
 .equ _TIF_NEED_RESCHED, 1 << 3
+.equ _TIF_DEBUG, 1 << 17
 
 /* struct file, file_operations, files_struct: fs.h, file.h. */
 .equ F_op, 0
@@ -188,7 +203,6 @@
 .equ SC_oldmask, 80
 .equ SIGCONTEXT_BYTES, 88
 .equ SIGFRAME_BYTES, 8 + SIGCONTEXT_BYTES + 4 + 8
-.equ X86_EFLAGS_TF, 0x100
 .equ FIX_EFLAGS, 0x00040dd5             /* AC, OF, DF, TF, SF, ZF, AF, PF, CF: what a handler may change */
 
 /* struct mm_struct. */
@@ -217,26 +231,49 @@
 .equ __NR_write, 4
 .equ __NR_open, 5
 .equ __NR_close, 6
+.equ __NR_time, 13
 .equ __NR_lseek, 19
 .equ __NR_getpid, 20
+.equ __NR_stime, 25
+.equ __NR_ptrace, 26
 .equ __NR_kill, 37
 .equ __NR_getppid, 64
+.equ __NR_gettimeofday, 78
+.equ __NR_iopl, 110
 .equ __NR_sigreturn, 119
 .equ __NR_rt_sigaction, 174
+.equ __NR_set_thread_area, 243
 .equ NR_syscalls, 320
 .equ CYC2NS_SCALE_FACTOR, 10
 .equ NSEC_PER_TICK, 1000000             /* HZ is 1000 */
+.equ NSEC_PER_SEC, 1000000000
 .equ ENOENT, 2
 .equ ESRCH, 3
 .equ EINTR, 4
+.equ EIO, 5
 .equ EBADF, 9
 .equ ENOMEM, 12
 .equ EFAULT, 14
+.equ ENODEV, 19
 .equ EINVAL, 22
 .equ ENFILE, 23
 .equ EMFILE, 24
 .equ ENOSYS, 38
 .equ ERESTARTSYS, 512
+
+/* ptrace.h, user.h. */
+.equ PTRACE_PEEKUSR, 3
+.equ PTRACE_POKEUSR, 6
+.equ USER_u_debugreg, 252               /* in struct user */
+
+/* struct user_desc, of set_thread_area and modify_ldt: asm-i386/ldt.h. */
+.equ USER_DESC_entry_number, 0
+.equ USER_DESC_base_addr, 4
+.equ USER_DESC_limit, 8
+.equ USER_DESC_flags, 12
+.equ USER_DESC_BYTES, 16
+.equ USER_DESC_FLAGS, 0x7f
+.equ USER_DESC_EMPTY, 0x28              /* read_exec_only, seg_not_present */
 
 /* Ports of the PC. */
 .equ PIC1_CMD, 0x20

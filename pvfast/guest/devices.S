@@ -39,6 +39,8 @@ zero_fops:
 chrdevs:
 	.long null_name, null_fops
 	.long zero_name, zero_fops
+	.long msr_name, msr_fops
+	.long pmc_name, pmc_fops
 	.long 0
 null_name:
 	.asciz "/dev/null"

@@ -45,10 +45,22 @@
 	popl %edi
 	popl %ebp
 	popl %eax
-	popl %ds
-	popl %es
-	popl %gs
+1:	popl %ds
+2:	popl %es
+3:	popl %gs
 	addl $4, %esp                   /* orig_eax */
+	/* A selector that has become wrong while it was not loaded becomes null. */
+	.pushsection .fixup
+4:	movl $0, (%esp)
+	jmp 1b
+5:	movl $0, (%esp)
+	jmp 2b
+6:	movl $0, (%esp)
+	jmp 3b
+	.popsection
+	ex_table 1b, 4b
+	ex_table 2b, 5b
+	ex_table 3b, 6b
 .endm
 
 /* int $0x80: number in EAX, arguments in EBX, ECX, EDX, ESI, EDI, EBP; result in EAX. */
@@ -71,6 +83,14 @@ restore_all:
 	RESTORE_REGS
 site_interrupt_return:
 	INTERRUPT_RETURN
+	ex_table site_interrupt_return, iret_exc        /* where it is inline */
+
+/* Code or stack to return to are no segments of the user's. The frame is still there: the fault is the user's. */
+iret_exc:
+	ENABLE_INTERRUPTS CLBR_NONE
+	pushl $0
+	pushl $VECTOR_IRET
+	jmp exception_common
 
 syscall_badsys:
 	movl $-ENOSYS, PT_EAX(%esp)

@@ -13,8 +13,6 @@
 	.byte 0x0f, 0x01, 0xc1
 .endm
 
-.equ NSEC_PER_SEC, 1000000000
-
 /* kvm_leaf becomes the answer to CPUID function EAX. */
 kvm_ask:
 	movl %eax, kvm_leaf

@@ -29,6 +29,7 @@ start_kernel:
 	call cpu_init
 	call trap_init
 	paravirt_call init_IRQ
+	call time_boot
 	paravirt_call time_init
 	.ifdef PARAVIRT_get_cpu_khz
 	paravirt_call get_cpu_khz
@@ -36,6 +37,7 @@ start_kernel:
 	.endif
 	paravirt_hook setup_boot_clock
 	raw_local_irq_enable
+	call check_fpu
 	paravirt_call banner
 
 boot_done:
@@ -102,6 +104,15 @@ enable_sep_cpu:
 	movl $MSR_IA32_SYSENTER_EIP, %eax
 	paravirt_call write_msr
 	movl $1, sysenter_enabled
+1:	ret
+
+/* Programs may use FXSAVE, and what needs it. */
+check_fpu:
+	btl $X86_FEATURE_FXSR, boot_cpu_capability
+	jnc 1f
+	paravirt_call read_cr4
+	orl $X86_CR4_OSFXSR, %eax
+	paravirt_call write_cr4
 1:	ret
 
 /* GDT entry EAX becomes a segment with base ECX, limit EBX and rights EDX (bits of the high word). */

@@ -41,6 +41,7 @@ native_halt:
 /* Jumped to, not called. */
 native_iret:
 	iret
+	ex_table native_iret, iret_exc
 
 native_irq_enable_sysexit:
 	sti

@@ -92,8 +92,12 @@ native_get_wallclock:
 /* EAX: register; answers its value, which the chip holds as two decimal digits. */
 rtc_read:
 	outb %al, $RTC_INDEX
+	paravirt_call io_delay
 	inb $RTC_DATA, %al
 	movzbl %al, %eax
+	pushl %eax
+	paravirt_call io_delay
+	popl %eax
 	movl %eax, %edx
 	andl $15, %edx
 	shrl $4, %eax

@@ -24,16 +24,27 @@ sys_call_table:
 	.long sys_write
 	.long sys_open
 	.long sys_close
-	ni_syscalls __NR_close, __NR_lseek
+	ni_syscalls __NR_close, __NR_time
+	.long sys_time
+	ni_syscalls __NR_time, __NR_lseek
 	.long sys_lseek
 	.long sys_getpid
-	ni_syscalls __NR_getpid, __NR_kill
+	ni_syscalls __NR_getpid, __NR_stime
+	.long sys_stime
+	.long sys_ptrace
+	ni_syscalls __NR_ptrace, __NR_kill
 	.long sys_kill
 	ni_syscalls __NR_kill, __NR_getppid
 	.long sys_getppid
-	ni_syscalls __NR_getppid, __NR_sigreturn
+	ni_syscalls __NR_getppid, __NR_gettimeofday
+	.long sys_gettimeofday
+	ni_syscalls __NR_gettimeofday, __NR_iopl
+	.long sys_iopl
+	ni_syscalls __NR_iopl, __NR_sigreturn
 	.long sys_sigreturn
 	ni_syscalls __NR_sigreturn, __NR_rt_sigaction
 	.long sys_rt_sigaction
-	ni_syscalls __NR_rt_sigaction, NR_syscalls
+	ni_syscalls __NR_rt_sigaction, __NR_set_thread_area
+	.long sys_set_thread_area
+	ni_syscalls __NR_set_thread_area, NR_syscalls
 .popsection

@@ -46,6 +46,8 @@ set_gate:
 
 /* EAX: pt_regs, EDX: vector, ECX: error code. Returns when the fault was expected. */
 do_exception:
+	cmpl $VECTOR_DB, %edx
+	je do_debug
 	testb $2, PT_CS(%eax)           /* ring 3; the kernel is in 0 or 1 */
 	jnz do_user_exception
 	pushl %ebx
@@ -102,6 +104,12 @@ die:
 	paravirt_call read_cr2
 	movl %eax, fault_record + FAULT_cr2
 	incl fault_record + FAULT_count
+	paravirt_call read_cr0
+	movl %eax, fault_record + FAULT_cr0
+	paravirt_call read_cr3
+	movl %eax, fault_record + FAULT_cr3
+	paravirt_call read_cr4_safe
+	movl %eax, fault_record + FAULT_cr4
 
 panic:
 	DISABLE_INTERRUPTS CLBR_ANY
@@ -129,14 +137,19 @@ math_state_restore:
 .equ FAULT_eax, 24
 .equ FAULT_cr2, 28
 .equ FAULT_count, 32
+.equ FAULT_cr0, 36
+.equ FAULT_cr3, 40
+.equ FAULT_cr4, 44
 
 .pushsection .rodata
 exception_signals:                      /* by vector; what a program cannot cause has SIGKILL */
 	.byte SIGFPE, SIGTRAP, SIGKILL, SIGTRAP, SIGSEGV, SIGSEGV, SIGILL, SIGSEGV, SIGKILL, SIGFPE
 	.byte SIGSEGV, SIGBUS, SIGBUS, SIGSEGV, SIGSEGV, SIGKILL, SIGFPE, SIGBUS, SIGKILL, SIGFPE
+	.fill VECTOR_IRET - EXCEPTIONS, 1, SIGKILL
+	.byte SIGSEGV
 .popsection
 
 .pushsection .data
 fault_record:
-	.fill 9, 4, 0
+	.fill 12, 4, 0
 .popsection
