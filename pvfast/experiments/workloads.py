@@ -12,6 +12,7 @@ from types import MappingProxyType
 from pvfast.errors import GuestError
 from pvfast.guest import Benchmark, GuestImage
 from pvfast.paravirt.hypervisors import PatchContext, hypervisor
+from pvfast.paravirt.hypervisors.vmi import Vmi
 from pvfast.paravirt.hypervisors.xen import VCPU_INFO_SYMBOL, Xen
 from pvfast.paravirt.patcher import apply_direct_calls
 
@@ -143,6 +144,7 @@ class Setting:
 
 
 _VARIED = "irq_disable"
+_EXITS = ("iret", "irq_enable_sysexit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +191,24 @@ def settings(image: GuestImage, name: str) -> tuple[Setting, ...]:
     >>> [setting.variant for setting in settings(build(), "xen")]
     ['', 'smp_processor_id', 'per_cpu', 'inline']
     """
+    if name == Vmi.name:
+        image = _with_exits(image)
     plain = Setting(name, image, context=image.patch_context(name))
     if name != Xen.name:
         return (plain,)
     return (plain, *(_with_body(plain, body) for body in _XEN_BODIES))
+
+
+def _with_exits(image: GuestImage) -> GuestImage:
+    """A kernel that leaves the sites of the flags alone while it boots under VMI; those of iret and sysexit, whose
+    pointers lead nowhere, it cannot."""
+    patch = Vmi().patcher(image.patch_context(Vmi.name))
+
+    def patch_exits(site_type: int, clobbers: int, insns: bytes, address: int) -> bytes | None:
+        leaves = image.era.site_operation(site_type) in _EXITS
+        return patch(site_type, clobbers, insns, address) if leaves else None
+
+    return image.patched(patch_exits).with_word("vmi_patch_exits_only", 1)
 
 
 def _with_body(plain: Setting, body: _Body) -> Setting:

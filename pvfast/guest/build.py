@@ -34,6 +34,7 @@ SOURCES = (
     "xen_head.S", "xen_irq.S", "xen_memory.S", "xen_descriptors.S", "xen_events.S",
     "lhype_head.S", "lhype_irq.S", "lhype_memory.S",
     "kvm.S",
+    "alternative.S", "vmi.S", "vmi_operations.S",
     "percpu.S", "paravirt.S",
 )
 

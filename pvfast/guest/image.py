@@ -126,7 +126,8 @@ class GuestImage:
         >>> image.implementations("xen")["read_tsc"] == image.labels["native_read_tsc"]
         True
         """
-        prefix = find_hypervisor(hypervisor).operations_prefix
+        host = find_hypervisor(hypervisor)
+        prefix = host.operations_prefix
         if prefix != _NATIVE and f"{prefix}_probe" not in self.labels:
             raise ImageError(f"this guest kernel was built without a probe for {hypervisor!r}: build it with that "
                              "hypervisor's name, and see paravirt_probe in its sources")
@@ -134,6 +135,7 @@ class GuestImage:
             row.name: self.labels.get(f"{prefix}_{row.name}", self.labels[f"{_NATIVE}_{row.name}"])
             for row in self.era.operations
         }
+        found |= {name: address for name, address in host.operations.items() if name in found}
         if hypervisor == Xen.name and not self.vcpu_info_is_placed:
             found["irq_disable"] = self.labels["xen_irq_disable_shared"]
         return MappingProxyType(found)

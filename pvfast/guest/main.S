@@ -13,6 +13,7 @@
 start_kernel:
 	cld
 	movl $(init_thread_union + THREAD_SIZE), %esp
+	call vmi_init                   /* Linux does it when low memory has been mapped, as it is here */
 	paravirt_call arch_setup
 	paravirt_call memory_setup
 	movl %eax, memory_map_name

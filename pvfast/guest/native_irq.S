@@ -8,9 +8,9 @@
 
 .text
 
-/* (EAX: type, EDX: clobbers, ECX: instructions, stack: length). The patcher is outside: leave all as it is. */
+/* (EAX: type, EDX: clobbers, ECX: instructions, stack: from 2.6.23 on their place; length). The patcher is outside: leave all as it is. */
 native_patch:
-	movl 4(%esp), %eax
+	movl (ARGUMENTS_patch - 3) * 4(%esp), %eax
 	ret
 
 /* Hypervisors that leave a kernel in ring 0 are looked for here. */

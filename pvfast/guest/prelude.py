@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from enum import IntEnum
 from types import ModuleType
 
+from pvfast.assembly.nops import FAMILIES, NOP_MAX
 from pvfast.paravirt import sites
-from pvfast.paravirt.hypervisors import kvm_interface, lhype_interface, xen_interface
+from pvfast.paravirt.hypervisors import kvm_interface, lhype_interface, vmi_interface, xen_interface
+from pvfast.paravirt.hypervisors.vmi import PARA_FILL, PARA_WRAP
 from pvfast.paravirt.hypervisors.xen import IRQ_DISABLE_FORMS
 from pvfast.paravirt.operations import ONE_STRUCTURE, Convention, Era
+from pvfast.paravirt.patcher import MAX_PATCH_LEN
 from pvfast.paravirt.shapes import SiteShape, shapes
 
 #: Where the kernel's linear addresses begin; physical address 0 is there.
@@ -74,9 +77,11 @@ def symbols(era: Era) -> Mapping[str, int]:
     found |= {
         name: value for name, value in vars(xen_interface).items() if name.isupper() and type(value) is int
     }
+    found |= {f"SITE_TYPE_{name}": number for number in range(256) if (name := era.site_operation(number))}
+    found |= {"ASM_NOP_MAX": NOP_MAX, "MAX_PATCH_LEN": MAX_PATCH_LEN}
     for prefix, members, lower in _XEN_ENUMERATIONS:
         found |= {prefix + (member.name.lower() if lower else member.name): int(member) for member in members}
-    return found | _constants(lhype_interface) | _constants(kvm_interface)
+    return found | _constants(lhype_interface) | _constants(kvm_interface) | _constants(vmi_interface)
 
 
 def _constants(interface: ModuleType) -> dict[str, int]:
@@ -92,7 +97,7 @@ def _constants(interface: ModuleType) -> dict[str, int]:
 
 def macros(era: Era) -> str:
     """Write the macros: ``paravirt_call``, one per shape of patch site, one per form of Xen's ``irq_disable``,
-    lhype's signature.
+    lhype's signature, rows of VMI's operations and of NOPs.
 
     Parameters
     ----------
@@ -117,7 +122,7 @@ def macros(era: Era) -> str:
         f".macro xen_irq_disable_form_{name}\n{text}\n.endm\n" for name, text in IRQ_DISABLE_FORMS.items()
     )
     signature = f'.macro lguest_signature\n.ascii "{lhype_interface.LGUEST_SIGNATURE.decode()}"\n.endm\n'
-    return _paravirt_call(era) + sites + forms + signature
+    return _paravirt_call(era) + sites + forms + signature + _vmi_rows() + _nop_rows()
 
 
 def operations_table(era: Era) -> str:
@@ -146,6 +151,19 @@ def _paravirt_call(era: Era) -> str:
         site = _recorded(call, f"{_PATCH}\\operation", "CLBR_ANY")
         call = f".ifdef {_PATCH}\\operation\n{site}.else\n{call}\n.endif"
     return f".macro paravirt_call operation\n{call}\n.endm\n"
+
+
+def _vmi_rows() -> str:
+    """Operations that VMI takes over, for the table in ``vmi.S``; those that the era does not have drop out there."""
+    rows = [f"para_fill {name}, {call.name}\n" for name, call in PARA_FILL.items()]
+    rows += [f"para_wrap {name}, {call.name}\n" for name, call in PARA_WRAP.items()]
+    return f".macro vmi_paravirt_rows\n{''.join(rows)}.endm\n"
+
+
+def _nop_rows() -> str:
+    """The NOPs of each length that the kernel itself pads with, in rows of equal length."""
+    rows = [f".byte {', '.join(map(str, row.ljust(NOP_MAX, bytes(1))))}\n" for row in FAMILIES["generic"][1:]]
+    return f".macro intel_nop_rows\n{''.join(rows)}.endm\n"
 
 
 def _site_macro(shape: SiteShape) -> str:

@@ -2,8 +2,8 @@
 
 The code is followed in a straight line with symbolic registers and a symbolic stack, so a register that is
 pushed, used and popped again counts as kept. A call destroys EAX, ECX and EDX, as the regparm convention
-allows. Inner conditional jumps are read as not taken. ``patcher.py`` compares the result with the clobbers of
-the site.
+allows, unless the caller knows better. Inner conditional jumps are read as not taken. ``patcher.py`` compares
+the result with the clobbers of the site.
 """
 
 import threading
@@ -36,7 +36,7 @@ def register_names(mask: int) -> str:
 
 
 @lru_cache(maxsize=4096)
-def destroyed(code: bytes, address: int = 0) -> int:
+def destroyed(code: bytes, address: int = 0, callee_clobbers: int = CLBR_ANY) -> int:
     """Follow replacement code and say what it destroys.
 
     Parameters
@@ -45,6 +45,8 @@ def destroyed(code: bytes, address: int = 0) -> int:
         Whole 32-bit instructions.
     address : int, optional
         Where it will be; used in errors.
+    callee_clobbers : int, optional
+        What its calls destroy: any function may destroy EAX, ECX and EDX, some promise more.
 
     Returns
     -------
@@ -74,7 +76,7 @@ def destroyed(code: bytes, address: int = 0) -> int:
                 raise PatchError(f"the replacement {code.hex(' ')} at {address:#x} leaves at byte {position}"
                                  ", before its end: what follows cannot be checked")
             return _changed(registers)
-        _follow(instruction, registers, stack, address)
+        _follow(instruction, registers, stack, address, callee_clobbers)
     if position != len(code):
         raise PatchError(f"the replacement {code.hex(' ')} at {address:#x} does not decode from byte "
                          f"{position} on: it has to be whole 32-bit instructions")
@@ -84,7 +86,9 @@ def destroyed(code: bytes, address: int = 0) -> int:
     return _changed(registers)
 
 
-def _follow(instruction: Any, registers: list[object], stack: list[object], address: int) -> None:
+def _follow(
+    instruction: Any, registers: list[object], stack: list[object], address: int, callee_clobbers: int
+) -> None:
     name, operands = instruction.mnemonic, instruction.op_str
     if name in ("push", "pushfd"):
         stack.append(registers[_PARTS[operands]] if operands in REGISTERS else object())
@@ -96,7 +100,7 @@ def _follow(instruction: Any, registers: list[object], stack: list[object], addr
         if operands in REGISTERS:
             registers[_PARTS[operands]] = value
     else:
-        written = CLBR_ANY if name == "call" else _written(instruction)
+        written = callee_clobbers if name == "call" else _written(instruction)
         for number in range(len(REGISTERS)):
             if written >> number & 1:
                 registers[number] = object()

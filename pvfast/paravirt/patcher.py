@@ -56,6 +56,29 @@ class PatchContext:
     era: Era = field(default_factory=lambda: era("2.6.20"))
 
 
+class Replacement(bytes):
+    """Code for a site whose calls destroy less than any function may.
+
+    Attributes
+    ----------
+    callee_clobbers : int
+        ``CLBR_*`` bits: what its calls destroy.
+
+    Examples
+    --------
+    >>> Replacement(bytes.fromhex("e800000000"), CLBR_EAX).callee_clobbers == CLBR_EAX
+    True
+    """
+
+    callee_clobbers: int
+
+    def __new__(cls, code: bytes, callee_clobbers: int) -> "Replacement":
+        """Bytes, and what their calls destroy."""
+        made = super().__new__(cls, code)
+        made.callee_clobbers = callee_clobbers
+        return made
+
+
 def patch_nop() -> bytes:
     """``paravirt_patch_nop``: the whole site becomes NOPs."""
     return b""
@@ -92,6 +115,11 @@ def patch_call(
     """
     if target_clobbers & ~site_clobbers or length < BRANCH_BYTES:
         return None
+    return patch_near_call(target, address)
+
+
+def patch_near_call(target: int, address: int) -> bytes:
+    """A direct call, five bytes."""
     return _branch(b"\xe8", address, target)
 
 
@@ -198,7 +226,8 @@ def patch_site(
     allowed = site.clobbers & CLBR_ANY
     if site.type in RESULT_IN_EAX:
         allowed |= CLBR_EAX
-    broken = destroyed(code, site.address) & ~allowed
+    callees = code.callee_clobbers if isinstance(code, Replacement) else CLBR_ANY
+    broken = destroyed(bytes(code), site.address, callees) & ~allowed
     if broken:
         raise PatchError(f"{site}: the replacement {code.hex(' ')} destroys {register_names(broken)}, which "
                          "the site must keep: save them, or leave the site as it is")

@@ -13,13 +13,14 @@ from pvfast.paravirt.hypervisors.interface import Hypervisor, PatchContext
 from pvfast.paravirt.hypervisors.kvm import Kvm
 from pvfast.paravirt.hypervisors.lhype import Lhype
 from pvfast.paravirt.hypervisors.native import Native
+from pvfast.paravirt.hypervisors.vmi import Vmi
 from pvfast.paravirt.hypervisors.xen import Xen
 
 #: Where other packages announce theirs.
 ENTRY_POINT_GROUP = "pvfast.hypervisors"
 
 _BUILT_IN: Mapping[str, type[Hypervisor]] = MappingProxyType({
-    kind.name: kind for kind in (Native, Xen, Lhype, Kvm)
+    kind.name: kind for kind in (Native, Xen, Lhype, Vmi, Kvm)
 })
 
 

@@ -5,6 +5,8 @@ entry-point group ``pvfast.hypervisors``. ``native.py`` is the shortest example,
 host side (``xen_host.pyx``) is served inside the core. A host side in Python overrides `interrupt`.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pvfast.core.engine import HypervisorBase
@@ -29,6 +31,8 @@ class Hypervisor(HypervisorBase):
         name unless given. An operation without a label is the native one.
     patch_labels : tuple of str
         Labels of the guest kernel whose addresses `patch` wants among its context's symbols.
+    operations : mapping of str to int
+        Linear addresses of operations that are not the kernel's but the hypervisor's own code, such as a ROM's.
     guest_source : str
         AT&T text that the guest kernel is assembled with: its probe and its operations. Empty for those that the
         kernel holds already.
@@ -47,6 +51,7 @@ class Hypervisor(HypervisorBase):
     paravirt_enabled = 0
     operations_prefix = ""
     patch_labels: tuple[str, ...] = ()
+    operations: Mapping[str, int] = MappingProxyType({})
     guest_source = ""
 
     def __init_subclass__(cls) -> None:
