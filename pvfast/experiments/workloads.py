@@ -99,7 +99,7 @@ class Setting:
     hypervisor : str
         Its name.
     image : GuestImage
-        As compiled.
+        As compiled, for one processor.
     variant : str
         Which body ``irq_disable`` has; empty where the kernel decides.
     title : str
@@ -191,6 +191,7 @@ def settings(image: GuestImage, name: str) -> tuple[Setting, ...]:
     >>> [setting.variant for setting in settings(build(), "xen")]
     ['', 'smp_processor_id', 'per_cpu', 'inline']
     """
+    image = image.with_smp_locks(smp=False)     # the machine has one processor, and so boot takes the locks out
     if name == Vmi.name:
         image = _with_exits(image)
     plain = Setting(name, image, context=image.patch_context(name))

@@ -1,5 +1,5 @@
 /*
- * Atomic operations and spin locks, as atomic.h and spinlock.h have them; macros only.
+ * Atomic operations, thread flags and spin locks, as atomic.h, bitops.h and spinlock.h have them; macros only.
  *
  * Every LOCK prefix goes through LOCK_PREFIX, which notes its address in .smp_locks, so that it can be taken out where
  * there is one processor (pvfast/paravirt/smp_alternatives.py). Memory shared with a hypervisor is the exception: it
@@ -24,6 +24,17 @@
 .macro atomic_dec counter
 	LOCK_PREFIX
 	decl \counter
+.endm
+
+/* Another processor may look at a task's flags, or set one, at any time. */
+.macro set_thread_flag flag, thread_info
+	LOCK_PREFIX
+	orl $\flag, TI_flags(\thread_info)
+.endm
+
+.macro clear_thread_flag flag, thread_info
+	LOCK_PREFIX
+	andl $~(\flag), TI_flags(\thread_info)
 .endm
 
 /* A lock is one word, 1 when it is free. */

@@ -169,7 +169,7 @@ sys_close:
 
 /* (EAX: file). One user less; the last one releases it. */
 fput:
-	decl F_count(%eax)
+	atomic_dec F_count(%eax)
 	jnz 1f
 	pushl %ebx
 	movl %eax, %ebx
@@ -200,7 +200,7 @@ copy_files:
 	movl %ecx, FILES_fd(%eax,%ebx,4)
 	testl %ecx, %ecx
 	jz 2f
-	incl F_count(%ecx)
+	atomic_inc F_count(%ecx)
 2:	incl %ebx
 	cmpl $NR_OPEN, %ebx
 	jb 1b

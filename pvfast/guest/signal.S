@@ -179,7 +179,7 @@ force_sig:
 /* (EAX: task). It shall look at its signals before it next runs user code. */
 signal_wake_up:
 	movl TASK_thread_info(%eax), %edx
-	orl $_TIF_SIGPENDING, TI_flags(%edx)
+	set_thread_flag _TIF_SIGPENDING, %edx
 	ret
 
 /* (EAX: task), siglock held. Is there still something to deliver? */
@@ -189,9 +189,9 @@ recalc_sigpending:
 	notl %ecx
 	testl %ecx, TASK_pending(%eax)
 	jnz 1f
-	andl $~_TIF_SIGPENDING, TI_flags(%edx)
+	clear_thread_flag _TIF_SIGPENDING, %edx
 	ret
-1:	orl $_TIF_SIGPENDING, TI_flags(%edx)
+1:	set_thread_flag _TIF_SIGPENDING, %edx
 	ret
 
 /*
