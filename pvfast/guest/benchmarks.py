@@ -27,6 +27,8 @@ class Benchmark:
         Labels of the patch sites that one iteration executes, in order; empty for a baseline or a workload.
     baseline : str
         Name of the row whose counts are to be subtracted; empty when there is nothing to subtract.
+    units : int
+        How many of what is measured one iteration does: the hops of a token's round, the pages of a mapping.
     ring : int
         3 when the loop itself is user code.
     needs_sep : bool
@@ -41,6 +43,7 @@ class Benchmark:
     operations: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
     baseline: str = ""
+    units: int = 1
     ring: int = 0
     needs_sep: bool = False
     address: int = 0
@@ -71,16 +74,16 @@ ROWS = (
               ("site_asm_irq_enable",), "empty"),
     Benchmark("iret", "INTERRUPT_RETURN within the kernel", ("iret",), ("site_iret",), "empty_iret"),
     Benchmark("irq_enable_sysexit", "ENABLE_INTERRUPTS_SYSEXIT, with the sysenter that precedes it",
-              _SYSENTER_OPERATIONS, _SYSENTER_SITES, "empty", 3, True),
+              _SYSENTER_OPERATIONS, _SYSENTER_SITES, "empty", ring=3, needs_sep=True),
     Benchmark("null_syscall_int80", "getppid by int $0x80", ("irq_disable", "iret"),
-              ("site_syscall_exit", "site_interrupt_return"), "empty", 3),
+              ("site_syscall_exit", "site_interrupt_return"), "empty", ring=3),
     Benchmark("null_syscall_sysenter", "getppid by sysenter", _SYSENTER_OPERATIONS, _SYSENTER_SITES, "empty",
-              3, True),
+              ring=3, needs_sep=True),
 )
 
 
-def _workload(name: str, title: str, baseline: str = "") -> Benchmark:
-    return Benchmark(name, title, baseline=baseline, ring=3)
+def _workload(name: str, title: str, baseline: str = "", units: int = 1) -> Benchmark:
+    return Benchmark(name, title, baseline=baseline, units=units, ring=3)
 
 
 WORKLOADS = (
