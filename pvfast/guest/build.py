@@ -45,7 +45,7 @@ _TEXT = ".text"
 _USER = ".user.text"
 _PAGE_BYTES = 4096
 
-#: Sections of the kernel in memory order; the first has an address, the others follow.
+#: Sections of the kernel in memory order, those that an era has; the first has an address, the others follow.
 _KERNEL_SECTIONS = (
     _TEXT, ".fixup", ".rodata", "__ex_table", ".note.Xen", PROBE_SECTION, ".parainstructions", ".smp_locks", ".data",
     ".data.page", ".data.init_task",
@@ -149,10 +149,9 @@ def _assembled(era: str, hypervisor: str) -> GuestImage:
 
 
 def _image(program: Program, linear: int) -> bytes:
-    end = max(program.sections[name].end for name in _KERNEL_SECTIONS)
-    code = bytearray(end - linear)
-    for name in _KERNEL_SECTIONS:
-        section = program.sections[name]
+    sections = [program.sections[name] for name in _KERNEL_SECTIONS if name in program.sections]
+    code = bytearray(max(section.end for section in sections) - linear)
+    for section in sections:
         code[section.address - linear:section.end - linear] = section.code
     user = program.sections[_USER].code
     if len(user) > _PAGE_BYTES:

@@ -1,18 +1,35 @@
 /*
- * The first instructions: the ring test, then paging (bare hardware), or the probes (anything else).
+ * The first instructions: what are we on? Then paging (bare hardware), or what knows this hypervisor.
  *
- * Enters: startup_32 at its physical address, flat 32-bit protected mode, paging off, interrupts off, CPL 0.
- * With CPL 1-3 whoever started the kernel has mapped it at its linear addresses. Leaves: start_kernel
- * (main.S) in the linear address space, on the kernel's own stack.
- * Next: main.S; Xen's own entry is in xen_head.S and joins at startup_paravirt.
+ * Enters: startup_32 at its physical address, flat 32-bit protected mode, paging off, interrupts off, CPL 0; ESI:
+ * boot parameters, where the release looks at them. With CPL 1-3 whoever started the kernel has mapped it at its
+ * linear addresses. Leaves: start_kernel (main.S) in the linear address space, on the kernel's own stack.
+ * Which way a release looks for a hypervisor is told in pvfast/paravirt/probing.py.
+ * Next: main.S; Xen's own entry is in xen_head.S and goes on by own_entry.
  */
 
 .text
 
 startup_32:
+	.ifdef DISCOVERY_PROBES
 	movl %cs, %eax
 	testl $SEGMENT_RPL_MASK, %eax
 	jnz startup_paravirt
+	.endif
+
+	/* Boot loaders that know of hypervisors say so. No address is used here: some have us mapped elsewhere. */
+	.ifdef DISCOVERY_HARDWARE_SUBARCH
+	cmpw $BOOT_PROTOCOL_2_07, BP_VERSION(%esi)
+	jb default_entry
+	movl BP_HARDWARE_SUBARCH(%esi), %eax
+	cmpl $X86_SUBARCH_PC, %eax
+	je default_entry
+	cmpl $X86_SUBARCH_LGUEST, %eax
+	je lguest_entry
+bad_subarch:
+	ud2                             /* Xen has its own entry; nothing else is known, and there is no console to say so */
+default_entry:
+	.endif
 
 	cld
 	/* Page tables for the low 16 MiB. Until paging is on, a label is PAGE_OFFSET too high. */
@@ -64,6 +81,7 @@ startup_32:
 	lldt %ax
 	jmp start_kernel
 
+.ifdef DISCOVERY_PROBES
 /*
  * Not in ring 0: ask each registered probe, in link order, whether it knows this hypervisor. Every register
  * but ESP reaches each probe as it was at entry. A probe that succeeds fills paravirt_ops and does not
@@ -85,9 +103,26 @@ startup_paravirt:
 	addl $4, %esp
 	addl $4, 12(%esp)
 	jmp 1b
+.endif
 
 .macro paravirt_probe function
+	.ifdef DISCOVERY_PROBES
 	.pushsection .paravirtprobe, "a"
 	.long \function
 	.popsection
+	.endif
+.endm
+
+/*
+ * From a hypervisor's own entry to the probe that recognises it: among the others while there are any, else at
+ * once; then it is a mistake if it returns.
+ */
+.macro own_entry probe
+	.ifdef DISCOVERY_PROBES
+	jmp startup_paravirt
+	.else
+	movl $(init_thread_union + THREAD_SIZE), %esp
+	call \probe
+	ud2
+	.endif
 .endm

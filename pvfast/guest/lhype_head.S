@@ -2,8 +2,9 @@
  * lhype: its own entry into the kernel, the probe that recognises it, hypercalls, and the memory shared with the host.
  *
  * Enters: behind the signature, in ring 1, paging on with the launcher's tables, which map all memory at PAGE_OFFSET;
- * ESI = physical address of the boot parameters; CS, DS, ES, SS are flat, FS and GS null. Leaves: to startup_32,
- * whose ring test leads to the probes (head.S); lhype_probe fills paravirt_ops and goes to start_kernel.
+ * ESI = physical address of the boot parameters; CS, DS, ES, SS are flat, FS and GS null. From 2.6.24 on in
+ * startup_32, which goes to lguest_entry. Leaves: to startup_32, whose ring test leads to the probes, or by own_entry
+ * (head.S); lhype_probe fills paravirt_ops and goes to start_kernel.
  * Next: lhype_irq.S, lhype_memory.S hold the operations.
  */
 
@@ -24,7 +25,16 @@
 startup_lhype:
 	leal PAGE_OFFSET(%esi), %eax
 	movl %eax, lhype_boot_params
+	.ifdef DISCOVERY_PROBES
 	jmp startup_32
+	.else
+	own_entry lhype_probe
+	.endif
+
+/* From startup_32, where the launcher says who it is in the boot parameters: memory is mapped as it is, too. */
+lguest_entry:
+	movl $startup_lhype, %eax
+	jmp *%eax
 
 /* Like every probe: EAX, ECX and EDX are its own; returns when this is not lhype. */
 lhype_probe:

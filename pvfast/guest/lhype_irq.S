@@ -95,12 +95,22 @@ lhype_get_wallclock:
 	movl lguest_data + LGUEST_DATA_TIME_SEC, %eax
 	ret
 
-/* (EAX: text, EDX: length), by DMA to the launcher's console. The text is in one piece of physical memory. */
+/* (EAX: text, EDX: length up to a page), by DMA to the launcher's console, which takes no piece across pages. */
 lhype_console_write:
 	pushl %ebx
 	subl $PAGE_OFFSET, %eax
 	movl %eax, lhype_console_dma + LGUEST_DMA_ADDR
-	movw %dx, lhype_console_dma + LGUEST_DMA_LEN
+	movl %eax, %ecx
+	orl $(PAGE_SIZE - 1), %ecx
+	incl %ecx
+	movl %ecx, lhype_console_dma + LGUEST_DMA_ADDR + 4
+	subl %eax, %ecx                 /* as much as its page has */
+	cmpl %edx, %ecx
+	jbe 1f
+	movl %edx, %ecx
+1:	movw %cx, lhype_console_dma + LGUEST_DMA_LEN
+	subl %ecx, %edx
+	movw %dx, lhype_console_dma + LGUEST_DMA_LEN + 2
 	movl $LGUEST_CONSOLE_DMA_KEY, %edx
 	movl $(lhype_console_dma - PAGE_OFFSET), %ebx
 	hcall SEND_DMA

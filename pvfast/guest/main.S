@@ -143,6 +143,11 @@ map_user_program:
 	movl $(user_pg_table + USER_STACK_INDEX * 4), %eax
 	movl $(user_stack_page - PAGE_OFFSET + PAGE_SHARED), %edx
 	paravirt_call set_pte
+	.ifdef PARAVIRT_alloc_pt
+	xorl %eax, %eax                 /* no task's */
+	movl $((user_pg_table - PAGE_OFFSET) >> PAGE_SHIFT), %edx
+	paravirt_alloc_pt
+	.endif
 	movl init_mm_pgd, %eax
 	addl $((USER_TEXT >> PGDIR_SHIFT) * 4), %eax
 	movl $(user_pg_table - PAGE_OFFSET + _PAGE_TABLE), %edx

@@ -10,7 +10,7 @@ from enum import IntEnum
 from types import ModuleType
 
 from pvfast.assembly.nops import FAMILIES, NOP_MAX
-from pvfast.paravirt import sites
+from pvfast.paravirt import probing, sites
 from pvfast.paravirt.hypervisors import kvm_interface, lhype_interface, vmi_interface, xen_interface
 from pvfast.paravirt.hypervisors.vmi import PARA_FILL, PARA_WRAP
 from pvfast.paravirt.hypervisors.xen import IRQ_DISABLE_FORMS
@@ -74,6 +74,10 @@ def symbols(era: Era) -> Mapping[str, int]:
         found |= {f"{_PATCH}{row.name}": row.patch_type for row in era.operations if row.patch_type is not None}
     found |= {name: value for name, value in vars(sites).items() if name.startswith("CLBR_")}
     found["CLBR_ANY"] = era.any_clobber
+    found[f"DISCOVERY_{probing.discovery(era).name}"] = 1
+    found |= {"BP_VERSION": probing.BP_VERSION, "BP_HARDWARE_SUBARCH": probing.BP_HARDWARE_SUBARCH,
+              "BOOT_PROTOCOL_2_07": probing.BOOT_PROTOCOL_2_07}
+    found |= {f"X86_SUBARCH_{kind.name}": int(kind) for kind in probing.Subarch}
     found |= {
         name: value for name, value in vars(xen_interface).items() if name.isupper() and type(value) is int
     }

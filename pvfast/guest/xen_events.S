@@ -97,6 +97,29 @@ xen_get_wallclock:
 	movl xen_shared_info_page + SHARED_WC_SEC, %eax
 	ret
 
+.ifdef PARAVIRT_get_cpu_khz
+/* What Xen multiplies cycles by to get nanoseconds << 32, inverted; 0 while it has not said. */
+xen_get_cpu_khz:
+	movl per_cpu__xen_vcpu, %edx
+	movb VCPU_TIME_TSC_SHIFT(%edx), %cl
+	pushl %ebx
+	movl VCPU_TIME_TSC_TO_SYSTEM_MUL(%edx), %ebx
+	xorl %eax, %eax
+	movl $1000000, %edx
+	cmpl %edx, %ebx
+	jbe 2f                          /* more than 4 THz, or nothing */
+	divl %ebx
+	testb %cl, %cl
+	js 1f
+	shrl %cl, %eax
+	popl %ebx
+	ret
+1:	negb %cl
+	shll %cl, %eax
+2:	popl %ebx
+	ret
+.endif
+
 /* (EAX: text, EDX: length) */
 xen_console_write:
 	pushl %ebx

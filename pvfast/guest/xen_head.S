@@ -2,9 +2,8 @@
  * Xen: its own entry into the kernel, and the probe that recognises it.
  *
  * Enters: startup_xen in ring 1, paging on, ESI = start_info; CS, DS, ES, SS are Xen's flat segments, FS and
- * GS null; hypercall_page is filled. The notes tell the domain builder all this. Leaves: to the same
- * startup_paravirt as any hypervisor (head.S), which calls xen_probe, which fills paravirt_ops and goes to
- * start_kernel.
+ * GS null; hypercall_page is filled. The notes tell the domain builder all this. Leaves: by own_entry
+ * (head.S) to xen_probe, which fills paravirt_ops and goes to start_kernel.
  * Next: xen_irq.S, xen_memory.S, xen_events.S hold the operations.
  */
 
@@ -17,7 +16,7 @@
 startup_xen:
 	cld
 	movl %esi, xen_start_info
-	jmp startup_paravirt
+	own_entry xen_probe
 
 /* Like every probe: EAX, ECX and EDX are its own; returns when this is not Xen. */
 xen_probe:
@@ -169,6 +168,9 @@ xen_paravirt_ops:
 .ifdef PARAVIRT_alloc_pt
 	xen_operation alloc_pt
 	xen_operation release_pt
+.endif
+.ifdef PARAVIRT_get_cpu_khz
+	xen_operation get_cpu_khz
 .endif
 	xen_operation irq_enable_sysexit
 	xen_operation iret

@@ -1,15 +1,58 @@
-"""Boot probing of Linux 2.6.20: how a kernel finds out, in its first instructions, what it runs on.
+"""Boot probing: how a kernel finds out, in its first instructions, what it runs on. `discovery` tells the era's way.
 
-A kernel that is not in ring 0 walks a table of probe functions, ``.paravirtprobe``; each looks for its
-hypervisor and either fills ``paravirt_ops`` and boots, never returning, or returns. The last entry is the
+In 2.6.20 and 2.6.21 a kernel that is not in ring 0 walks a table of probe functions, ``.paravirtprobe``; each looks for
+its hypervisor and either fills ``paravirt_ops`` and boots, never returning, or returns. The last entry is the
 bare-hardware start itself, so the walk has no end test. Xen enters through its own door but reaches the same
-probes. Data only: the guest kernel holds the code.
+probes. 2.6.22 has no probes any more: each hypervisor has a door of its own, Xen's ELF notes or the signature
+"GenuineLguest". From 2.6.24 on ``startup_32`` also asks the boot parameters, whose ``hardware_subarch`` the boot loader
+sets. Data only: the guest kernel holds the code (``head.S``).
 """
 
 import struct
 from collections.abc import Iterable
+from enum import Enum, IntEnum
 
 from pvfast.errors import PatchError
+from pvfast.paravirt.operations import ERAS, Era
+
+
+class Discovery(Enum):
+    """How a kernel comes to know its hypervisor."""
+
+    PROBES = "ring test and probes"
+    OWN_ENTRIES = "each hypervisor enters at its own door"
+    HARDWARE_SUBARCH = "hardware_subarch in the boot parameters, or an own door"
+
+
+_SINCE = {"2.6.20": Discovery.PROBES, "2.6.22": Discovery.OWN_ENTRIES, "2.6.24": Discovery.HARDWARE_SUBARCH}
+
+
+def discovery(era: Era) -> Discovery:
+    """How the kernels of an era find out what they run on.
+
+    Examples
+    --------
+    >>> from pvfast.paravirt.operations import era
+    >>> discovery(era("2.6.21")).name, discovery(era("2.6.23")).name, discovery(era("2.6.31")).name
+    ('PROBES', 'OWN_ENTRIES', 'HARDWARE_SUBARCH')
+    """
+    releases = ERAS[:ERAS.index(era.name) + 1]
+    return next(_SINCE[name] for name in reversed(releases) if name in _SINCE)
+
+
+#: Of struct boot_params: the version of the boot protocol (u16), and from version 2.07 on the kind of machine (u32).
+BP_VERSION = 0x206
+BP_HARDWARE_SUBARCH = 0x23C
+BOOT_PROTOCOL_2_07 = 0x207
+
+
+class Subarch(IntEnum):
+    """Values of ``hardware_subarch``."""
+
+    PC = 0
+    LGUEST = 1
+    XEN = 2
+
 
 #: First instructions of ``startup_32``: the requested privilege level of CS is the ring.
 RING_TEST_TEXT = "mov %cs, %eax; test $3, %eax"

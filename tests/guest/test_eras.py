@@ -3,11 +3,23 @@
 import pytest
 
 import pvfast
+from pvfast.assembly import assemble
+from pvfast.experiments.runs import boot
 from pvfast.guest import GUEST_ERAS, GuestImage, build
-from pvfast.paravirt.hypervisors import hypervisor
+from pvfast.paravirt.hypervisors import hypervisor, hypervisor_names
 from pvfast.paravirt.hypervisors.native import NATIVE_CODE
 from pvfast.paravirt.operations import Convention
-from pvfast.paravirt.shapes import call_shape, identify, shapes
+from pvfast.paravirt.probing import (
+    BOOT_PROTOCOL_2_07,
+    BP_HARDWARE_SUBARCH,
+    BP_VERSION,
+    PROBE_SECTION,
+    RING_TEST,
+    Discovery,
+    Subarch,
+    discovery,
+)
+from pvfast.paravirt.shapes import call_shape, classify, identify, shapes
 from pvfast.paravirt.sites import CLBR_ANY, pack_records
 from tests.guest.native import BOOT_INSTRUCTIONS, Booted
 
@@ -118,3 +130,100 @@ def test_other_eras_are_refused() -> None:
         build(era="6.1")
     with pytest.raises(pvfast.PvfastError, match=r"no paravirt operations are recorded for Linux 2\.4\.0"):
         build(era="2.4.0")
+
+
+@pytest.mark.parametrize("name", hypervisor_names())
+def test_every_hypervisor_boots_every_era_patched(linux: GuestImage, name: str) -> None:
+    image = build(era=linux.era.name, hypervisor=name)
+    patched = image.patched(hypervisor(name).patcher(image.patch_context(name)))
+    for each in (image, image.direct(name), patched):
+        assert boot(each, name).cpu.eip == image.labels["boot_done"]
+
+
+def test_ring_test_and_probes_end_with_2_6_21(linux: GuestImage) -> None:
+    probes = discovery(linux.era) is Discovery.PROBES
+    assert (linux.read("startup_32", len(RING_TEST)) == RING_TEST) == probes
+    assert (PROBE_SECTION in linux.sections) == ("startup_paravirt" in linux.labels) == probes
+
+
+BOOT_PARAMS = 0x90000
+
+
+def with_boot_params(image: GuestImage, version: int, subarch: int) -> Booted:
+    """As a boot loader leaves it: ESI is the physical address of struct boot_params."""
+    guest = Booted(image)
+    guest.machine.write(BOOT_PARAMS + BP_VERSION, version.to_bytes(2, "little"))
+    guest.machine.write(BOOT_PARAMS + BP_HARDWARE_SUBARCH, subarch.to_bytes(4, "little"))
+    guest.machine.cpu.esi = BOOT_PARAMS
+    return guest
+
+
+@pytest.mark.parametrize(("version", "subarch", "where"), [
+    (BOOT_PROTOCOL_2_07, Subarch.PC, "boot_done"),
+    (BOOT_PROTOCOL_2_07 - 1, Subarch.LGUEST, "boot_done"),      # such a boot loader wrote nothing there
+    (BOOT_PROTOCOL_2_07, Subarch.LGUEST, "lguest_entry"),
+    (BOOT_PROTOCOL_2_07 + 1, Subarch.LGUEST, "lguest_entry"),
+    (BOOT_PROTOCOL_2_07, Subarch.XEN, "bad_subarch"),           # Xen enters at its own door
+    (BOOT_PROTOCOL_2_07, 3, "bad_subarch"),
+    (BOOT_PROTOCOL_2_07, 0xFFFFFFFF, "bad_subarch"),
+])
+def test_hardware_subarch(version: int, subarch: int, where: str) -> None:
+    image = build(era="2.6.24")
+    guest = with_boot_params(image, version, subarch)
+    target = image.labels[where] if where == "boot_done" else image.to_physical(image.labels[where])
+    stop = guest.machine.run(until=target, max_instructions=BOOT_INSTRUCTIONS)
+    assert stop.reason is pvfast.StopReason.UNTIL
+    if where == "bad_subarch":
+        assert guest.machine.run(max_instructions=10).reason is pvfast.StopReason.SHUTDOWN     # ud2, and no IDT yet
+
+
+def test_earlier_kernels_do_not_look_at_the_boot_parameters() -> None:
+    with_boot_params(build(era="2.6.23"), BOOT_PROTOCOL_2_07, Subarch.XEN).run_to("boot_done", BOOT_INSTRUCTIONS)
+
+
+@pytest.mark.parametrize("era", [name for name in GUEST_ERAS if name >= "2.6.22"])
+def test_a_door_of_its_own_is_for_one_hypervisor(era: str) -> None:
+    """startup_xen without Xen's start_info: the probe comes back, and there is nobody else to ask."""
+    image = build(era=era)
+    guest = Booted(image)
+    guest.run_to("boot_done", BOOT_INSTRUCTIONS)
+    guest.machine.cpu.esi = image.labels["user_text_page"]
+    guest.machine.cpu.eip = image.labels["startup_xen"]
+    guest.run_to("xen_probe", 100)
+    guest.run_to("panic", 1000)
+    fault = guest.fault()
+    assert fault["vector"] == 6
+    assert image.labels["startup_xen"] < fault["eip"] < image.labels["xen_probe"]
+
+
+#: irq_enable as a compiler makes it of a hypervisor's C: it takes EAX for itself, as regparm allows.
+USES_EAX = assemble("sti; movl $0x7fff, %eax; ret").code
+
+
+@pytest.mark.parametrize(("era", "getppid"), [("2.6.20", -38 % 2**32), ("2.6.21", -38 % 2**32), ("2.6.22", 1)])
+@pytest.mark.parametrize("form", ["indirect", "direct"])
+def test_bug_1_assembly_sites_did_not_save_eax(era: str, getppid: int, form: str) -> None:
+    """sysenter enables interrupts with the number of the system call in EAX: ENABLE_INTERRUPTS(CLBR_NONE).
+
+    Until 2.6.21 the site saves ECX and EDX only, so such a callee turns every system call into -ENOSYS. Natively, and
+    once the site is patched inline, nobody sees it.
+    """
+    image = build(era=era)
+    guest = Booted(image)
+    guest.run_to("boot_done", BOOT_INSTRUCTIONS)
+    guest.bench("null_syscall_sysenter", 3)
+    assert guest.word("exit_status") == 1
+    site = image.site("site_sysenter_enable")
+    callee = image.labels["xen_trap_info"]              # memory that nothing uses here
+    guest.machine.write_linear(callee, USES_EAX)
+    guest.machine.write_linear(image.pointers["irq_enable"], callee.to_bytes(4, "little"))
+    if form == "direct":
+        found = classify(image.read(site.address, site.length))
+        assert found is not None
+        guest.machine.write_linear(site.address, found.form.direct(site.address, [callee]))
+    guest.bench("null_syscall_sysenter", 3)
+    assert guest.word("exit_status") == getppid
+    guest.machine.write_linear(site.address, forms(image)["patched"].read(site.address, site.length))
+    guest.bench("null_syscall_sysenter", 3)
+    assert guest.word("exit_status") == 1
+

@@ -5,6 +5,7 @@ import pytest
 from pvfast.assembly import assemble
 from pvfast.errors import PatchError
 from pvfast.paravirt import probing
+from pvfast.paravirt.operations import ERAS, era
 
 
 def test_ring_test_bytes():
@@ -32,3 +33,10 @@ def test_broken_tables():
         probing.pack_probes([])
     with pytest.raises(PatchError, match="does not fit 32 bits"):
         probing.pack_probes([1 << 32])
+
+
+def test_ways_by_release():
+    ways = {name: probing.discovery(era(name)).name for name in ERAS}
+    assert ways == {
+        "2.6.20": "PROBES", "2.6.21": "PROBES", "2.6.22": "OWN_ENTRIES", "2.6.23": "OWN_ENTRIES",
+        **dict.fromkeys(ERAS[4:], "HARDWARE_SUBARCH")}

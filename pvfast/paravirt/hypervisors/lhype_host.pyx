@@ -17,6 +17,7 @@ from pvfast.core.types cimport *
 import struct
 
 from pvfast.errors import ImageError, PvfastError, SnapshotError
+from pvfast.paravirt import probing
 from pvfast.paravirt.hypervisors import lhype_interface as interface
 
 include "generated/constants.pxi"
@@ -128,9 +129,10 @@ cdef class LhypeHost(HypervisorBase):
         g.gdt[LGUEST_KERNEL_DS >> 3] = _descriptor(_DATA)
 
         machine.write(frames * PAGE, bytes(SHADOW_PAGES * PAGE))
+        by_subarch = probing.discovery(image.era) is probing.Discovery.HARDWARE_SUBARCH
         machine.write(0, _boot_params(frames * PAGE))
         machine.write(image.physical, image.code)
-        machine.write(directory, _page_directory(offset, directory + PAGE, tables))
+        machine.write(directory, _page_directory((offset, 0) if by_subarch else (offset,), directory + PAGE, tables))
         machine.write(directory + PAGE, struct.pack(f"<{frames}I", *[
             frame << 12 | _PAGE_PRESENT for frame in range(frames)]).ljust(tables * PAGE, b"\0"))
 
@@ -144,7 +146,7 @@ cdef class LhypeHost(HypervisorBase):
             segment.set(0, 0, 0, _NULL_SEGMENT)
         cpu.eflags = _IF
         cpu.eax = cpu.ebx = cpu.ecx = cpu.edx = cpu.esi = cpu.edi = cpu.ebp = cpu.esp = 0
-        cpu.eip = image.linear + found + len(interface.LGUEST_SIGNATURE)
+        cpu.eip = image.entry if by_subarch else image.linear + found + len(interface.LGUEST_SIGNATURE)
         g.started = True
 
     # --- What the guest did ---------------------------------------------------------------------------------------
@@ -214,15 +216,18 @@ def _descriptor(attributes):
 
 
 def _boot_params(memory):
-    """One entry of the memory map: all that the guest has."""
+    """Who we are, for kernels that look, and one entry of the memory map: all that the guest has."""
     page = bytearray(interface.BOOT_PARAMS_BYTES)
+    struct.pack_into("<H", page, probing.BP_VERSION, probing.BOOT_PROTOCOL_2_07)
+    struct.pack_into("<I", page, probing.BP_HARDWARE_SUBARCH, probing.Subarch.LGUEST)
     page[interface.BOOT_E820_MAP_NR] = 1
     struct.pack_into("<QQI", page, interface.BOOT_E820_MAP, 0, memory, interface.E820_RAM)
     return bytes(page)
 
 
-def _page_directory(offset, first_table, tables):
+def _page_directory(offsets, first_table, tables):
     entries = [0] * _TABLE_ENTRIES
-    for number in range(tables):
-        entries[(offset >> 22) + number] = first_table + number * PAGE | _PAGE_PRESENT
+    for offset in offsets:
+        for number in range(tables):
+            entries[(offset >> 22) + number] = first_table + number * PAGE | _PAGE_PRESENT
     return struct.pack(f"<{_TABLE_ENTRIES}I", *entries)
