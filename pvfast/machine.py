@@ -12,7 +12,7 @@ import numpy as np
 
 from pvfast.core.engine import REGIONS, Engine
 from pvfast.errors import ArgumentError, MemoryMapError
-from pvfast.processor import load_model
+from pvfast.processor import Model, load_model
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -41,7 +41,7 @@ class Machine(Engine):
     ----------
     ram : int or str
         Bytes of RAM at physical 0: a multiple of 4096, or "16M".
-    processor : str
+    processor : str or pvfast.processor.Model
         A row of pvfast/processor/models.py: what it has, its CPUID and modelled cycles.
     hypervisor : Hypervisor, optional
         What the guest runs on; None is bare hardware.
@@ -59,7 +59,7 @@ class Machine(Engine):
     1
     """
 
-    def __init__(self, ram: int | str = "16M", processor: str = "generic", hypervisor=None,
+    def __init__(self, ram: int | str = "16M", processor: str | Model = "generic", hypervisor=None,
                  mode: str = "protected"):
         if mode not in ("protected", "real"):
             raise ArgumentError(f"mode={mode!r}: a machine starts in 'protected' or 'real' mode")
@@ -68,6 +68,7 @@ class Machine(Engine):
         self._ram_bytes = size
         self.processor = load_model(processor)
         self._set_costs(self.processor.costs)
+        self._set_prediction(self.processor.prediction)
         self._set_cpuid(self.processor.cpuid, self.processor.cpuid_extended)
         self._set_features(self.processor.features)
         if mode == "real":

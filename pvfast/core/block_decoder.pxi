@@ -1,6 +1,6 @@
 # Uops to blocks: where a block ends, which neighbours are fused, which flag stores are dropped, its links and stubs.
 #
-# Enters: an address and a mode. Leaves: a Scratch block for install_block(). Next: run.pxi.
+# Enters: an address and a mode. Leaves: a Scratch block for install_block(). Next: prediction.pxi.
 #
 # Design: three passes over a block of at most MAX_BLOCK_UOPS: decode each instruction to a uop (fusing it with the
 # one before where a pattern fits), then a backward pass that picks the handler without flag stores where every flag
@@ -181,6 +181,9 @@ cdef u32 decode_block(CPU* cpu, Scratch* scratch, u64 physical, u32 linear, u32 
         if length >= MAX_BLOCK_BYTES or instructions >= MAX_BLOCK_UOPS:
             break
     eliminate_flags(scratch, n)
+    if cpu.predictor.active:
+        n = insert_pseudo_uops(scratch, n, branch_kind(forms[entry].cost) if terminated else <u32>BRANCH_NONE,
+                               linear + length)
     if not terminated:
         op = &scratch.uops[n]
         memset(op, 0, sizeof(Uop))

@@ -21,7 +21,7 @@ cdef inline Uop* first_uop(Block* block) noexcept nogil:
 
 
 cdef inline Block* block_of(Uop* op) noexcept nogil:
-    check(op.position < MAX_BLOCK_UOPS + 2)
+    check(op.position < MAX_BLOCK_UOPS + 4)
     return <Block*>(op - op.position) - 1
 
 
@@ -270,6 +270,7 @@ cdef void leave_before(CPU* cpu, Uop* op) noexcept nogil:
     cdef Block* block = block_of(op)
     cpu.left += block.cost - packed_cost(op.count, op.cycles_before)
     cpu.eip = block.eip + op.offset
+    cpu.predictor.pending = BRANCH_NONE
 
 
 cdef void leave_after(CPU* cpu, Uop* op) noexcept nogil:
@@ -280,10 +281,22 @@ cdef void leave_after(CPU* cpu, Uop* op) noexcept nogil:
 
 
 cdef void raise_fault(CPU* cpu, Uop* op) noexcept nogil:
-    """End an instruction that cannot complete: deliver the noted fault, or let the host serve the noted exit."""
+    """End an instruction that cannot complete: deliver the noted fault, or let the host serve the noted exit.
+
+    A TLB miss that is charged for is neither: the cycles have to stand at a boundary, so the instruction starts anew.
+    """
     leave_before(cpu, op)
-    if cpu.exit == EXIT_NONE:
+    if not miss_is_due(cpu) and cpu.exit == EXIT_NONE:
         deliver_fault(cpu)
+
+
+cdef inline bint miss_is_due(CPU* cpu) noexcept nogil:
+    """Did the instruction stop for a TLB miss that is charged for? Then it runs by itself next."""
+    if not cpu.miss_due:
+        return False
+    cpu.miss_due = False
+    cpu.singles = 1
+    return True
 
 
 cdef void deliver_fault(CPU* cpu) noexcept nogil:

@@ -82,10 +82,10 @@ cdef void describe(u32 index, u32 attributes, u32 immediate, u32 reads, u32 writ
 
 cdef struct Scratch:
     Block header
-    Uop uops[MAX_BLOCK_UOPS + 6]
-    Handler dead[MAX_BLOCK_UOPS + 6]
-    u16 form[MAX_BLOCK_UOPS + 6]
-    bint register_form[MAX_BLOCK_UOPS + 6]
+    Uop uops[MAX_BLOCK_UOPS + 8]
+    Handler dead[MAX_BLOCK_UOPS + 8]
+    u16 form[MAX_BLOCK_UOPS + 8]
+    bint register_form[MAX_BLOCK_UOPS + 8]
     u32 used
 
 cdef struct Fetch:          # what decode_one() reads from and remembers
@@ -302,6 +302,8 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
     op.cycles = cpu.cost[info.cost]
     if lock:
         op.cycles += cpu.cost[COST_LOCK]
+    if op.segment >= FS and not register_form:
+        op.cycles += cpu.cost[COST_SEGMENT_BASE]
     # An empty inline cache is for 0xFFFFFFFF, and so is the stub that it leads to.
     fetch.target = 0xFFFFFFFFu
     fetch.relative = I_REL8 <= info.immediate <= I_REL32

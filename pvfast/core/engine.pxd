@@ -39,5 +39,7 @@ cdef void shut_down(CPU* cpu, u32 vector, u32 error) noexcept nogil
 
 # Time.
 cdef void charge_event(CPU* cpu, u32 cycles) noexcept nogil
+cdef void charge_trap(CPU* cpu) noexcept nogil
+cdef void charge_hypercall(CPU* cpu) noexcept nogil
 cdef u64 cycles_now(CPU* cpu) noexcept nogil
 cdef void wake_at(CPU* cpu, u64 cycles) noexcept nogil

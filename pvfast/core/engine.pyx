@@ -6,7 +6,7 @@ Enters: guest bytes and machine state. Leaves: `Engine`, which pvfast.machine.Ma
 Reading order, which each file's "Next:" follows:
 
 * a uop runs: types.pxd, flags.pxd, sem_alu.pxd, access.pxd, memory.pxi, sem_stack.pxi, sem_branch.pxi, blocks.pxi,
-  decoder.pxi, block_decoder.pxi, run.pxi;
+  decoder.pxi, block_decoder.pxi, prediction.pxi, run.pxi;
 * integers: sem_string.pxi, sem_integer.pxi, sem_decimal.pxi;
 * protection: segments.pxi, mode_8086.pxi, tasks.pxi, transfers.pxi, debug.pxi, interrupts.pxi;
 * system instructions: system.pxi, control.pxi, msr.pxi, raw_segments.pxi, raw_descriptors.pxi, ports.pxi;
@@ -51,6 +51,7 @@ include "x87_arithmetic.pxi"
 include "x87_moves.pxi"
 include "x87_state.pxi"
 include "decoder.pxi"
+include "prediction.pxi"
 include "block_decoder.pxi"
 include "generated/handlers.pxi"
 include "generated/tables.pxi"

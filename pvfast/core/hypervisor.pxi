@@ -101,6 +101,18 @@ cdef offer_to_python(machine, CPU* cpu, hypervisor):
 
 # --- World switches, for hypervisors that play ring 0 themselves -----------------------------------------------------
 
+cdef void charge_trap(CPU* cpu) noexcept nogil:
+    """What an exception or an external interrupt that goes to ring 0, and the way back from there, cost."""
+    charge_event(cpu, cpu.cost[COST_EXCEPTION] + cpu.cost[COST_RING_IN] + cpu.cost[COST_IRET]
+                 + cpu.cost[COST_RING_OUT])
+
+
+cdef void charge_hypercall(CPU* cpu) noexcept nogil:
+    """The same for INT n, which has been charged by its own class, and the entry code of a hypervisor."""
+    charge_event(cpu, cpu.cost[COST_RING_IN] + cpu.cost[COST_HYPERCALL] + cpu.cost[COST_IRET]
+                 + cpu.cost[COST_RING_OUT])
+
+
 cdef bint interrupt_guest(CPU* cpu, u32 selector, u32 eip, u32 stack_selector, u32 stack_esp, u32* frame,
                           u32 count) noexcept nogil:
     """Enter the guest's handler at selector:eip, at the privilege of the selector's RPL; all or nothing.

@@ -33,6 +33,7 @@ cdef bint enter_gate(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind, 
     """One attempt to enter a handler. False: nothing has changed, unless a task gate was passed (CPU.in_new_task); a
     fault is noted, or a device must be served."""
     cdef bint entered
+    cdef u32 cpl = cpu.cpl
     cpu.debug_traps = 0                     # those of the frame count
     if real_mode(cpu):
         entered = pass_vector(cpu, cpu.idt_base, cpu.idt_limit, vector, get_eflags(cpu), return_eip)
@@ -41,6 +42,8 @@ cdef bint enter_gate(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind, 
     else:
         entered = pass_gate(cpu, vector, error, has_error, kind, return_eip)
     if entered:
+        if cpu.cpl != cpl:
+            charge_event(cpu, cpu.cost[COST_RING_IN])
         cpu.resume_unit = NEVER
         if vector == VECTOR_DB and kind != EVENT_SOFTWARE:
             cpu.dr[7] &= ~<u32>DR7_GD       # SDM 3:17.2.4
@@ -163,6 +166,7 @@ cdef inline bint offer_event(CPU* cpu, u32 vector, u32 error, bint has_error, u3
 
 cdef bint deliver_event(CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind) noexcept nogil:
     """Deliver an event at cpu.eip, to the hypervisor or through the IDT."""
+    cpu.restartable = False
     return (offer_event(cpu, vector, error, has_error, kind)
             or deliver_by_idt(cpu, vector, error, has_error, kind))
 
@@ -263,6 +267,7 @@ cdef bint offer_software(CPU* cpu, Uop* op, u32 vector, u32 kind) noexcept nogil
         cpu.event.declined = False
         cpu.left = left
         return False
+    cpu.restartable = False
     cpu.event.eip = cpu.eip
     cpu.event.cycles = op.cycles
     cpu.event.declined = False

@@ -442,6 +442,18 @@ cdef class Engine:
             self.cpu.cost[number] = cycles
         flush_blocks(self.cpu)
 
+    def _set_prediction(self, prediction):
+        """Whether and how branches are predicted: a `pvfast.processor.prediction.Prediction`, or None."""
+        cdef Predictor* p = &self.cpu.predictor
+        memset(p, 0, sizeof(Predictor))
+        if prediction is not None:
+            p.conditional_cycles, p.indirect_cycles, p.return_cycles = prediction.penalties
+            p.return_depth = prediction.return_depth
+            p.sets, p.ways = prediction.target_sets, prediction.target_ways
+            memset(p.counters, 1, sizeof(p.counters))       # weakly not taken
+            p.active = True
+        flush_blocks(self.cpu)
+
     def _plug(self, HypervisorBase hypervisor not None):
         """Offer every event to a hypervisor from now on; it is one of the devices too."""
         self.check_idle()

@@ -262,6 +262,11 @@ cdef bint translate(CPU* cpu, u32 linear, bint write, bint user, u64* physical) 
     if (entry.write_tag if write else entry.read_tag) == page:
         physical[0] = entry.addend + linear - <u64>cpu.ram
         return True
+    if cpu.cost[COST_TLB_MISS]:
+        if cpu.restartable and not cpu.in_new_task:
+            cpu.miss_due = True
+            return False
+        charge_event(cpu, cpu.cost[COST_TLB_MISS])
     if not walk(cpu, linear, (PFE_W if write else 0) | (PFE_U if user else 0), &w):
         return False
     physical[0] = w.page | (linear & 0xFFF)

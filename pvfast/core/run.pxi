@@ -121,6 +121,8 @@ cdef void run_one(CPU* cpu) noexcept nogil:
     if block != NULL:
         enter_block(cpu, block)
         forget_links(cpu)
+    if rare(cpu.predictor.pending):
+        settle_branch(cpu)
     if cpu.exit != EXIT_IO:
         cpu.replays = 0
     cpu.replayed = 0
@@ -195,6 +197,8 @@ cdef void run_cpu(CPU* cpu) noexcept nogil:
     cpu.poll_end = cpu.units + POLL_UNITS
     forget_links(cpu)
     while cpu.exit == EXIT_NONE:
+        if rare(cpu.predictor.pending):
+            settle_branch(cpu)
         if cpu.until_set and not cpu.replays and <u32>(cpu.seg[CS].base + cpu.eip) == cpu.until:
             cpu.exit = EXIT_UNTIL
             break
@@ -217,7 +221,11 @@ cdef void run_cpu(CPU* cpu) noexcept nogil:
         if flushes == cpu.flushes and not block.stale:
             fill_link(cpu, block)
         forget_links(cpu)
+        cpu.restartable = True
         enter_block(cpu, block)
+        cpu.restartable = False
+    if cpu.predictor.pending:
+        settle_branch(cpu)
     end_slice(cpu)
     leave_mxcsr(cpu)
     x87_leave(host_x87)

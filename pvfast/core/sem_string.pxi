@@ -230,7 +230,7 @@ cdef void repeat_in_part(CPU* cpu, Uop* op, const u32 kind, const u32 size, u32 
         cpu.eip += op.length
         return
     cpu.surplus += done
-    if not good and cpu.exit == EXIT_NONE:
+    if not good and not miss_is_due(cpu) and cpu.exit == EXIT_NONE:
         deliver_fault(cpu)
     elif done:
         cpu.resume_unit = units_now(cpu)        # RF is set between iterations (SDM 3:17.3.1.1)

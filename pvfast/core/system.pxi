@@ -237,9 +237,12 @@ cdef void raw_iret16(CPU* cpu, Uop* op, char* mem) noexcept nogil:
 
 cdef void return_from_interrupt(CPU* cpu, Uop* op, u32 size) noexcept nogil:
     cdef u32 target
+    cdef u32 cpl = cpu.cpl
     if not interrupt_return(cpu, size, next_eip(op), &target):
         end_transfer(cpu, op)
         return
+    if cpu.cpl != cpl:
+        charge_event(cpu, cpu.cost[COST_RING_OUT])
     arrive(cpu, op, target)
 
 

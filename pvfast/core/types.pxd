@@ -316,6 +316,39 @@ cdef struct Event:          # of EXIT_HYPERVISOR
     u32 cycles              # ... and what it cost, to take back when the hypervisor declines
     bint declined           # the instruction at `eip` runs again, and goes through the IDT
 
+cdef enum BranchKind:
+    BRANCH_NONE
+    BRANCH_CONDITIONAL
+    BRANCH_CALL
+    BRANCH_INDIRECT_CALL
+    BRANCH_INDIRECT_JUMP
+    BRANCH_RETURN
+
+cdef enum:
+    PREDICTOR_COUNTERS = 4096
+    PREDICTOR_RETURNS = 32          # at most; a power of two
+    PREDICTOR_TARGETS = 4096        # at most
+
+cdef struct BranchTarget:
+    u32 behind              # the branch, by the linear address behind it
+    u32 target
+
+cdef struct Predictor:      # prediction.pxi; of a processor model
+    bint active
+    u32 pending             # BranchKind: of a branch that has been noted and not judged
+    u32 behind              # its identity: the linear address behind it
+    u32 conditional_cycles  # what each kind of wrong guess costs
+    u32 indirect_cycles
+    u32 return_cycles
+    u32 return_depth
+    u32 returns_held
+    u32 returns_top
+    u32 sets                # of the branch target buffer; 0: indirect branches are not predicted, nor charged for it
+    u32 ways
+    u32 returns[PREDICTOR_RETURNS]
+    u8 counters[PREDICTOR_COUNTERS]
+    BranchTarget targets[PREDICTOR_TARGETS]
+
 cdef struct CPU:
     # hot
     Register gpr[17]
@@ -368,6 +401,8 @@ cdef struct CPU:
     u32 cpl
     bint halted
     u32 singles             # run this many instructions one by one, unfused
+    bint restartable        # a TLB miss that costs something ends the block: its instruction runs by itself then ...
+    bint miss_due           # ... and that is what just happened
     u64 shadow_unit         # STI, MOV SS and POP SS hold interrupts off at the boundary with this unit number
     u64 stack_shadow_unit   # MOV SS and POP SS hold debug exceptions off there too
     u64 resume_unit         # EFLAGS.RF is set at the boundary with this unit number
@@ -467,4 +502,5 @@ cdef struct CPU:
     u32 cpuid_extended_leaves
     u32 cpuid_hypervisor[4][4]      # from leaf 40000000 on
     u32 cpuid_hypervisor_leaves
+    Predictor predictor     # of a processor model
     u64 features            # FEATURE_*: what the processor executes, whatever CPUID shows a guest

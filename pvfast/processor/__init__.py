@@ -1,32 +1,71 @@
 """Which processor: its features and CPUID answers, and the cost model that it is charged by, every number sourced.
 
-Enters: nothing. Leaves: `load_model`. Next: costs.py (cost classes), cpuid.py (features), models.py (the processors),
-generic.py and pentium4.py (cost models); then core/, which charges and answers what they say.
+Enters: nothing. Leaves: `load_model`. Next: costs.py (cost classes), cpuid.py (features), prediction.py (branches),
+models.py (the processors), generic.py and the other cost models; then core/, which charges and answers what they say.
 """
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from pvfast.errors import PvfastError
-from pvfast.processor.costs import COST_CLASSES
+from pvfast.processor import generic
+from pvfast.processor.costs import COST_CLASSES, Cost, cost_of
 from pvfast.processor.cpuid import EXECUTED, Leaf, basic_leaves, extended_leaves, feature_word
 from pvfast.processor.models import MODELS
+from pvfast.processor.prediction import Prediction
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A processor: modelled cycles per cost class, CPU.features, CPUID leaves from 0 and from 80000000 on."""
+    """A processor.
+
+    Attributes
+    ----------
+    name : str
+    cycles : mapping of str to Cost
+        Modelled cycles and their source by cost class, in the order of `COST_CLASSES`.
+    prediction : Prediction or None
+        None: every branch counts as predicted.
+    features : int
+        CPU.features.
+    cpuid, cpuid_extended : tuple of (int, int, int, int)
+        Leaves from 0 and from 80000000 on.
+    """
 
     name: str
-    costs: tuple[int, ...]
+    cycles: Mapping[str, Cost]
+    prediction: Prediction | None
     features: int
     cpuid: tuple[Leaf, ...]
     cpuid_extended: tuple[Leaf, ...]
 
+    @property
+    def costs(self) -> tuple[int, ...]:
+        """Modelled cycles by class, in the order of `COST_CLASSES`."""
+        return tuple(cost.cycles for cost in self.cycles.values())
 
-def load_model(name: str) -> Model:
-    """The model of that name.
+    def with_costs(self, **cycles: int) -> Model:
+        """The same with other cycles for some classes: what a result owes to an assumption.
+
+        Raises
+        ------
+        PvfastError
+            There is no such class.
+
+        >>> load_model("pentium4").with_costs(cli=20, sti=20).cycles["cli"]
+        Cost(cycles=20, source='set by the caller', low=20, high=20)
+        """
+        if unknown := sorted(cycles.keys() - self.cycles.keys()):
+            raise PvfastError(f"no cost class {unknown[0]!r}: choose from {', '.join(COST_CLASSES)}")
+        changed = {name: cost_of(number, "set by the caller") for name, number in cycles.items()}
+        return replace(self, cycles=MappingProxyType({**self.cycles, **changed}))
+
+
+def load_model(name: str | Model) -> Model:
+    """The model of that name; a model is returned as it is.
 
     >>> load_model("generic").name
     'generic'
@@ -35,14 +74,25 @@ def load_model(name: str) -> Model:
     >>> load_model("pentium5")
     Traceback (most recent call last):
     pvfast.errors.PvfastError: no processor model 'pentium5'; there are: generic, i486, pentium, pentium-mmx, \
-pentium-pro, pentium2, pentium3, pentium4
+pentium-pro, pentium2, pentium3, pentium4, k8, nehalem, skylake, skylake-retpoline, zen
     """
+    if isinstance(name, Model):
+        return name
     row = MODELS.get(name)
     if row is None:
         raise PvfastError(f"no processor model {name!r}; there are: {', '.join(MODELS)}")
-    cycles = importlib.import_module(f"pvfast.processor.{row.costs}").CYCLES
-    costs = tuple(cycles[cost_class][0] for cost_class in COST_CLASSES)
+    module = importlib.import_module(f"pvfast.processor.{row.costs}")
+    cycles = getattr(module, f"{row.variant}CYCLES")
+    prediction = getattr(module, f"{row.variant}PREDICTION")
     features = feature_word(row.features & EXECUTED)
     basic = basic_leaves(row.identity, features) if row.identity else ()
     extended = extended_leaves(row.identity, features) if row.identity else ()
-    return Model(name, costs, features, basic, extended)
+    return Model(name, _complete(cycles), prediction, features, basic, extended)
+
+
+def _complete(cycles: Mapping[str, tuple]) -> Mapping[str, Cost]:
+    """What a model says nothing about costs what it does in the generic one, and says so."""
+    return MappingProxyType({
+        name: cost_of(*cycles[name]) if name in cycles else
+        cost_of(generic.CYCLES[name][0], f"assumed: as generic, {generic.CYCLES[name][1]}")
+        for name in COST_CLASSES})

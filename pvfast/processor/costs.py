@@ -3,6 +3,10 @@
 Enters: nothing. Leaves: `COST_CLASSES`, in the order of CPU.cost[]. Next: cpuid.py.
 """
 
+from __future__ import annotations
+
+from typing import NamedTuple
+
 COST_CLASSES = (
     # integer
     "nop", "alu", "mov", "lea", "shift", "shift_cl", "mul", "div", "push", "pop", "pusha", "enter",
@@ -19,10 +23,37 @@ COST_CLASSES = (
     "cr_read", "cr_write", "dr", "invlpg", "wbinvd", "rdmsr", "wrmsr", "rdtsc", "cpuid", "hlt", "io",
     # x87: move is also exchange and constant, add also compare, div also square root and remainder
     "fpu_move", "fpu_add", "fpu_mul", "fpu_div", "fpu_transcendental", "fpu_control", "fpu_state",
-    # events: charged when they happen
-    "exception",
-    # hypervisors: what they do for one call of the guest, without the way in and out
-    "hypercall",
-    # what a LOCK prefix adds to its instruction
-    "lock",
+    # what a LOCK prefix adds to its instruction, and a memory operand in %fs or %gs
+    "lock", "segment_base",
+    # events: charged when they happen. ring_in and ring_out come to INT, an exception and IRET that change the ring
+    "exception", "ring_in", "ring_out", "tlb_miss",
+    # hypervisors: what they do for one call of the guest, without the way in and out; and a round trip by hardware
+    "hypercall", "vm_exit",
 )
+
+
+class Cost(NamedTuple):
+    """Modelled cycles of a class.
+
+    Attributes
+    ----------
+    cycles : int
+    source : str
+        Where the number is from; one that no source carries says `assumed` or `derived`.
+    low, high : int
+        The range that the sources leave open; `cycles` unless a model gives one.
+    """
+
+    cycles: int
+    source: str
+    low: int
+    high: int
+
+
+def cost_of(cycles: int, source: str, low: int | None = None, high: int | None = None) -> Cost:
+    """A `Cost` as a row of a cost model writes it.
+
+    >>> cost_of(48, "assumed: range 20-90", 20, 90).high
+    90
+    """
+    return Cost(cycles, source, cycles if low is None else low, cycles if high is None else high)

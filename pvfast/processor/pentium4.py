@@ -1,13 +1,14 @@
 """The Pentium 4 of the talk (Northwood, 3 GHz class): costs that sources support, and what is assumed between them.
 
-Enters: published measurements. Leaves: `CYCLES`, a (cycles, source) pair per cost class. Next: core/.
+Enters: published measurements. Leaves: `CYCLES` and `PREDICTION`. Next: k8.py.
 
 "IL-NW" is InstLatx64's dump of a Northwood at 2.84 GHz, reciprocal throughput in user mode, rounded to whole cycles and
-at least 1. "TN" is an unnamed author's measurement on a 2.8 GHz part (second-hand). No branch or TLB events yet: calls
-and branches count as predicted. The model claims to be no processor.
+at least 1. "TN" is an unnamed author's measurement on a 2.8 GHz part (second-hand). The model claims to be no
+processor.
 """
+from pvfast.processor.prediction import Prediction
 
-CYCLES: dict[str, tuple[int, str]] = {
+CYCLES: dict[str, tuple] = {
     "nop": (1, "IL-NW 0.35, rounded up"),
     "alu": (1, "IL-NW 0.35-1"),
     "mov": (1, "IL-NW load 1, store 1.75"),
@@ -29,9 +30,9 @@ CYCLES: dict[str, tuple[int, str]] = {
     "branch": (1, "assumed: predicted"),
     "jump": (1, "assumed: predicted"),
     "jump_indirect": (2, "assumed: predicted, load 1"),
-    "call": (3, "derived: push 2 + taken branch 1"),
-    "call_indirect": (4, "derived: call 3 + load 1"),
-    "ret": (2, "derived: pop 1 + branch 1"),
+    "call": (3, "derived: push 2 + taken branch 1; range 2-6", 2, 6),
+    "call_indirect": (4, "derived: call 3 + load 1; range 3-8", 3, 8),
+    "ret": (2, "derived: pop 1 + branch 1; range 1-5", 1, 5),
     "loop": (4, "assumed"),
     "movs": (60, "assumed start-up: microcoded like CLD, 48-54"),
     "stos": (60, "assumed start-up: microcoded like CLD, 48-54"),
@@ -51,12 +52,12 @@ CYCLES: dict[str, tuple[int, str]] = {
     "emms": (12, "assumed"),
     "mxcsr": (10, "assumed"),
     "fence": (100, "assumed: IL-NW mfence 100-124, the low end"),
-    "cli": (48, "assumed: IL-NW's CLD, the nearest slow flag write; range 20-90"),
-    "sti": (48, "assumed: as cli; range 20-90"),
+    "cli": (48, "assumed: IL-NW's CLD, the nearest slow flag write; range 20-90", 20, 90),
+    "sti": (48, "assumed: as cli; range 20-90", 20, 90),
     "pushf": (6, "IL-NW; Z. Amsden 2006: 6"),
-    "popf": (52, "IL-NW; Z. Amsden 2006: 54; L. Torvalds 2006: 48"),
-    "int": (1348, "TN, interrupt from ring 3; an upper bound"),
-    "iret": (923, "TN, to ring 3; within a ring it is less, and not modelled apart"),
+    "popf": (52, "IL-NW; Z. Amsden 2006: 54; L. Torvalds 2006: 48", 48, 54),
+    "int": (370, "assumed: as iret, about a quarter of what it costs with a change of ring"),
+    "iret": (250, "assumed: about a quarter of iret to ring 3: no stack and no SS to load"),
     "sysenter": (150, "assumed: TN's round trip by Skylake's ratio of int to sysenter"),
     "sysexit": (120, "assumed: as sysenter"),
     "far": (120, "assumed"),
@@ -80,7 +81,21 @@ CYCLES: dict[str, tuple[int, str]] = {
     "fpu_transcendental": (160, "assumed: Intel 248966, FSIN 160-180"),
     "fpu_control": (6, "assumed"),
     "fpu_state": (160, "assumed"),
-    "exception": (1348, "assumed: as int"),
+    "segment_base": (1, "assumed: range 0-2", 0, 2),
+    "exception": (370, "assumed: as int"),
+    "ring_in": (978, "TN: 1348 for an interrupt from ring 3, an upper bound, less int"),
+    "ring_out": (673, "TN: 923 for an iret to ring 3, less iret"),
+    "tlb_miss": (37, "derived from IL-NW's memory latencies: a walk that hits the second-level cache"),
     "hypercall": (100, "assumed: entry code"),
     "lock": (123, "IL-NW lock add 124, less the add; L. Torvalds 2001: 104"),
+    "vm_exit": (4335, "VT-x on a Prescott, entry 2409 + exit 1926: Adams and Agesen 2006, second-hand"),
 }
+
+PREDICTION = Prediction(
+    conditional=(20, "derived: pipeline of 20 stages"),
+    indirect=(20, "derived: as conditional; about 50 seen in practice"),
+    returned=(20, "derived: as conditional"),
+    return_stack=(16, "assumed"),
+    targets=(4096, "assumed"),
+    ways=(4, "assumed"),
+)

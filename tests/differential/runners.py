@@ -17,6 +17,7 @@ import unicorn
 from unicorn import x86_const as uc_x86
 
 import pvfast
+from pvfast.processor import Model
 
 from .builder import SEGMENT_BASE, WINDOW
 from .cases import Case
@@ -106,8 +107,9 @@ class PvfastRunner:
     """One world of pvfast, whose programs see the same addresses as Unicorn's."""
 
     def __init__(self, content: bytes, *, paged: bool = False, segmented: bool = False, user: bool = False,
-                 checked: bool = False) -> None:
+                 checked: bool = False, processor: str | Model = "generic") -> None:
         self.content = content
+        self.processor = processor
         self.paged, self.segmented, self.user, self.checked = paged, segmented, user, checked
         names = (("user", user), ("segmented", segmented), ("paged", paged), ("checked", checked))
         self.name = "+".join(name for name, chosen in names if chosen) or "flat"
@@ -115,7 +117,7 @@ class PvfastRunner:
         self.start()
 
     def start(self) -> None:
-        self.machine = pvfast.Machine(ram="64M")
+        self.machine = pvfast.Machine(ram="64M", processor=self.processor)
         base = self.base
         system = (struct.pack("<HHBBBB", limit, base + address & 0xFFFF, base + address >> 16 & 0xFF, access, 0,
                               base + address >> 24)

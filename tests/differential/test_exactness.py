@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import random
 import struct
+from dataclasses import replace
 
 import pytest
 
 import pvfast
+from pvfast.processor import Model, load_model
 
 pytest.importorskip("unicorn")      # the runners module holds both emulators
 
@@ -23,6 +25,8 @@ TF = 0x100
 HANDLER, COUNTER = CODE + 0x800, CODE + 0x7F0
 """Of #DB, where no program is."""
 WORLDS = [(False, False), (True, False), (False, True)]
+PREDICTING = replace(load_model("pentium4"), features=load_model("generic").features)
+"""A model in which branches, TLB misses and changes of the ring are events with a price."""
 
 
 def state(runner: PvfastRunner) -> tuple[object, ...]:
@@ -79,12 +83,14 @@ def step(runner: PvfastRunner, units: int) -> pvfast.StopReason:
     return reason
 
 
+@pytest.mark.parametrize("processor", ["generic", PREDICTING], ids=["generic", "predicting"])
 @pytest.mark.parametrize(("paged", "segmented"), WORLDS)
 @pytest.mark.parametrize("first", range(0, 120, 20))
-def test_one_run_equals_single_steps(paged: bool, segmented: bool, first: int) -> None:
+def test_one_run_equals_single_steps(paged: bool, segmented: bool, first: int, processor: str | Model) -> None:
     content = pool(SEED)
     for number in range(first, first + 20):
-        whole, stepped = (PvfastRunner(content, paged=paged, segmented=segmented) for _ in range(2))
+        whole, stepped = (PvfastRunner(content, paged=paged, segmented=segmented, processor=processor)
+                          for _ in range(2))
         load(whole, number)
         load(stepped, number)
         stop = whole.machine.run(max_instructions=3000)
@@ -188,14 +194,16 @@ def interrupt(runner: PvfastRunner, number: int) -> None:
     runner.machine.attach(Interrupter(number))
 
 
+@pytest.mark.parametrize("processor", ["generic", PREDICTING], ids=["generic", "predicting"])
 @pytest.mark.parametrize(("paged", "segmented", "user"), [
     (False, False, False), (True, True, False), (True, False, True), (True, True, True)])
-def test_interrupted_runs_equal_single_steps(paged: bool, segmented: bool, user: bool) -> None:
+def test_interrupted_runs_equal_single_steps(paged: bool, segmented: bool, user: bool, processor: str | Model) -> None:
     """External interrupts at any instruction boundary, in ring 0 and from ring 3 to ring 0 and back."""
     content = pool(SEED)
     delivered = 0
     for number in range(40):
-        whole, stepped = (PvfastRunner(content, paged=paged, segmented=segmented, user=user) for _ in range(2))
+        whole, stepped = (PvfastRunner(content, paged=paged, segmented=segmented, user=user, processor=processor)
+                          for _ in range(2))
         interrupt(whole, number)
         interrupt(stepped, number)
         whole.machine.run(max_instructions=1500)

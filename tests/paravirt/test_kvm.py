@@ -30,7 +30,7 @@ from pvfast.paravirt.hypervisors.kvm_interface import (
 from pvfast.processor.costs import COST_CLASSES
 
 CODE, BUFFER, TABLE = 0x1000, 0x2000, 0x3000
-WORLD_SWITCH = ("exception", "iret", "hypercall")
+WORLD_SWITCH = ("vm_exit", "hypercall")
 UD, GP = 6, 13
 
 

@@ -1,23 +1,49 @@
 """Every cost model gives every cost class a number and says where it is from; processors hide what they lack."""
 import importlib
+from dataclasses import fields
 
 import pytest
 
 import pvfast
 from pvfast.assembly import assemble
+from pvfast.errors import PvfastError
 from pvfast.isa.forms import FORMS
 from pvfast.processor import MODELS, load_model
 from pvfast.processor.costs import COST_CLASSES
 from pvfast.processor.cpuid import EXECUTED, FEATURE_BITS
 
+#: What may cost nothing: an addition to what is charged anyway.
+ADDITIONS = {"segment_base", "tlb_miss"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_cost_model_is_complete_and_sourced(name):
+    cycles = load_model(name).cycles
+    assert tuple(cycles) == COST_CLASSES
+    for kind, cost in cycles.items():
+        assert (0 if kind in ADDITIONS else 1) <= cost.low <= cost.cycles <= cost.high < 65536
+        assert cost.source
+
 
 @pytest.mark.parametrize("name", sorted({row.costs for row in MODELS.values()}))
-def test_a_cost_model_is_complete_and_sourced(name):
-    cycles = importlib.import_module(f"pvfast.processor.{name}").CYCLES
-    assert set(cycles) == set(COST_CLASSES)
-    for number, source in cycles.values():
-        assert 1 <= number < 65536
-        assert source
+def test_a_cost_model_has_no_class_of_its_own(name):
+    assert set(importlib.import_module(f"pvfast.processor.{name}").CYCLES) <= set(COST_CLASSES)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if load_model(name).prediction])
+def test_predictors_are_such_as_the_core_can_be(name):
+    prediction = load_model(name).prediction
+    assert 1 <= prediction.return_depth <= 32
+    assert prediction.targets[0] <= 4096
+    assert prediction.target_sets & (prediction.target_sets - 1) == 0
+    for field in fields(prediction):
+        assert getattr(prediction, field.name)[1]
+
+
+def test_costs_of_the_callers_own():
+    assert load_model("pentium4").with_costs(cli=20).costs[COST_CLASSES.index("cli")] == 20
+    with pytest.raises(PvfastError, match="no cost class 'cly'"):
+        load_model("pentium4").with_costs(cly=20)
 
 
 def test_rows_name_classes_that_exist():
@@ -72,7 +98,7 @@ class TestCpuid:
 
     def test_the_vendor(self, name):
         _, ebx, ecx, edx = cpuid(name, 0)
-        assert text(ebx, edx, ecx) == ("pvfast  core" if name == "generic" else "GenuineIntel")
+        assert text(ebx, edx, ecx) == MODELS[name].identity.vendor.decode()
 
     def test_features_are_those_of_the_row_that_the_core_executes(self, name):
         eax, _, _, edx = cpuid(name, 1)
@@ -96,7 +122,7 @@ class TestCpuid:
 def test_families():
     families = {name: cpuid(name, 1)[0] >> 8 & 15 for name, row in MODELS.items() if row.identity}
     assert families == {"generic": 6, "pentium": 5, "pentium-mmx": 5, "pentium-pro": 6, "pentium2": 6, "pentium3": 6,
-                        "pentium4": 15}
+                        "pentium4": 15, "k8": 15, "nehalem": 6, "skylake": 6, "skylake-retpoline": 6, "zen": 15}
 
 
 def test_nx_is_announced_where_it_is():

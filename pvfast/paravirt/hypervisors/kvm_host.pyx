@@ -33,7 +33,7 @@ cdef enum:
     BOOT = 1199145600           # seconds since 1970: 1 January 2008, when every machine is powered on
 
 BOOT_SECONDS = BOOT
-_WORLD_SWITCH = ("exception", "iret", "hypercall")
+_WORLD_SWITCH = ("vm_exit", "hypercall")
 _INTERCEPTED = ("cpuid", "hlt", "io", "rdmsr", "wrmsr")
 
 cdef struct Guest:
@@ -92,7 +92,7 @@ cdef void leave_guest(CPU* cpu, u32 length) noexcept nogil:
     cpu.faults -= 1
     if cpu.eflags & TF:
         cpu.debug_traps |= DR6_SINGLE_STEP
-    charge_event(cpu, cpu.cost[COST_EXCEPTION] + cpu.cost[COST_IRET] + cpu.cost[COST_HYPERCALL])
+    charge_event(cpu, cpu.cost[COST_VM_EXIT] + cpu.cost[COST_HYPERCALL])
 
 
 # --- Hypercalls ------------------------------------------------------------------------------------------------------

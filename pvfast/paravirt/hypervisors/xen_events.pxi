@@ -65,14 +65,14 @@ cdef bint software_interrupt(Domain* d, CPU* cpu, u32 vector) noexcept nogil:
     if vector != VECTOR_BP and vector != VECTOR_OF and trap.flags & TRAP_DPL_MASK < ring:
         return False
     if vector != 0x80:
-        charge_event(cpu, cpu.cost[COST_EXCEPTION] + cpu.cost[COST_IRET])
+        charge_trap(cpu)
     deliver_trap(d, cpu, vector, 0, False)
     return True
 
 
 cdef void exception(Domain* d, CPU* cpu, u32 vector, u32 error, bint has_error) noexcept nogil:
     """An exception in the guest: Xen's business first, then the guest's."""
-    charge_event(cpu, cpu.cost[COST_EXCEPTION] + cpu.cost[COST_IRET])
+    charge_trap(cpu)
     if vector == VECTOR_PF:
         physical_write(cpu, d.vcpu_info + VCPU_ARCH_CR2, 4, cpu.cr2)
     elif vector == VECTOR_NM:
@@ -126,7 +126,7 @@ cdef void unmask_port(Domain* d, CPU* cpu, u32 port) noexcept nogil:
 cdef void hardware_interrupt(Domain* d, CPU* cpu, u32 vector) noexcept nogil:
     """An interrupt line is Xen's; the guest has at most an event channel bound to it."""
     cdef u32 port
-    charge_event(cpu, cpu.cost[COST_EXCEPTION] + cpu.cost[COST_IRET])
+    charge_trap(cpu)
     if vector == TIMER_VECTOR:
         if d.virq_port[VIRQ_TIMER]:
             send_event(d, cpu, d.virq_port[VIRQ_TIMER])

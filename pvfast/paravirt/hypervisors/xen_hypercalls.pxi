@@ -6,7 +6,7 @@
 cdef void hypercall(Domain* d, CPU* cpu) noexcept nogil:
     cdef u32 number = cpu.gpr[EAX].d
     cdef u32 arguments[5]
-    charge_event(cpu, cpu.cost[COST_HYPERCALL] + cpu.cost[COST_IRET])
+    charge_hypercall(cpu)
     if number < HYPERCALLS:
         d.hypercalls[number] += 1
     if number == HYPERCALL_IRET:
