@@ -87,46 +87,57 @@ def cli() -> None:
 
 
 @cli.command(epilog=_EXIT_CODES)
+@click.argument("hypervisor", default="all")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--image", type=click.Path(),
               help="Run the patch sites of this 32-bit kernel (bzImage or ELF), not the built-in guest kernel.")
-@click.option("--hypervisor", "hypervisors", multiple=True, metavar="NAME",
-              help="Only this one; may be given again. Default: native and xen.")
-@click.option("--operation", "operations", multiple=True, metavar="NAME",
-              help="Only this one; may be given again.")
 @_PROCESSOR
+@click.option("--trace", is_flag=True, help="Show the operations of one iteration of NAME, as they happen.")
 @click.option("--host-time/--no-host-time", default=True, show_default=True,
               help="Time the host too; every other figure is equal on every run.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.pass_context
-def run(ctx: click.Context, image: str | None, hypervisors: Sequence[str], operations: Sequence[str],
-        processor: str, host_time: bool, as_json: bool) -> None:
-    """Measure each operation as an indirect call, as a direct call and patched inline."""
+def run(ctx: click.Context, hypervisor: str, names: Sequence[str], image: str | None, processor: str, trace: bool,
+        host_time: bool, as_json: bool) -> None:
+    """Measure workloads and operations with their patch sites as indirect calls, as direct calls and patched inline.
+
+    HYPERVISOR is one of them, or all; each NAME a workload or an operation: all of them unless given.
+    """
     from pvfast.report import tables
     from pvfast.report.progress import progress_bar
 
     if image is not None:
-        if hypervisors and set(hypervisors) != {"native"}:
-            raise click.UsageError("--image measures a kernel on bare hardware: leave --hypervisor out")
+        if hypervisor not in ("native", "all") or trace:
+            raise click.UsageError("--image measures a kernel on bare hardware, by its operations: say native, and "
+                                   "leave --trace out")
         from pvfast.experiments import kernel_operation_names, run_kernel
         from pvfast.images import load_kernel
 
         opened = load_kernel(image)
-        _check_choice("--operation", operations, kernel_operation_names(opened))
+        _check_choice("NAME", names, kernel_operation_names(opened))
         with progress_bar() as report:
-            kernel = run_kernel(opened, operations, processor=processor, progress=report)
+            kernel = run_kernel(opened, names, processor=processor, progress=report)
         _print(tables.to_json(kernel.as_dict())) if as_json else tables.show(tables.kernel_report(kernel))
         if not kernel.measured:
             ctx.exit(EXIT_NOT_MEASURED)
         return
-    from pvfast.experiments import HYPERVISORS, operation_names, run_matrix
+    from pvfast.experiments import HYPERVISORS, operation_names, run_matrix, trace_iteration, workload_names
     from pvfast.paravirt.hypervisors import hypervisor_names
 
-    _check_choice("--hypervisor", hypervisors, hypervisor_names())
-    _check_choice("--operation", operations, operation_names())
+    _check_choice("HYPERVISOR", [hypervisor], ("all", *hypervisor_names()))
+    _check_choice("NAME", names, (*workload_names(), *operation_names()))
+    if trace:
+        if hypervisor == "all" or len(names) != 1 or as_json:
+            raise click.UsageError("--trace shows one NAME under one HYPERVISOR, as a table")
+        tables.show(tables.trace_report(f"{names[0]} under {hypervisor}", trace_iteration(hypervisor, names[0])))
+        return
+    chosen = HYPERVISORS if hypervisor == "all" else (hypervisor,)
     with progress_bar() as report:
-        matrix = run_matrix(hypervisors or HYPERVISORS, operations, host_time=host_time, processor=processor,
-                            progress=report)
-    _print(tables.to_json(matrix.as_dict())) if as_json else tables.show(tables.matrix_report(matrix))
+        matrix = run_matrix(chosen, names, host_time=host_time, processor=processor, progress=report)
+    if as_json:
+        _print(tables.to_json(matrix.as_dict()))
+    else:
+        tables.show(tables.matrix_report(matrix, sites=hypervisor != "all"))
     if not matrix.measured:
         ctx.exit(EXIT_NOT_MEASURED)
 

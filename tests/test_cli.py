@@ -52,10 +52,10 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize("arguments", [
-    ("walk",), ("run", "--colour"), ("run", "--operation", "popf"), ("run", "--hypervisor", "bochs"), ("sites",),
+    ("walk",), ("run", "--colour"), ("run", "native", "popf"), ("run", "bochs"), ("sites",),
     ("sites", "vmlinux", "--json", "--csv"), ("patch", "vmlinux", "--hypervisor", "bochs"),
     ("patch", "vmlinux", "--vcpus", "1"), ("patch", "vmlinux", "--hypervisor", "xen", "--vcpus", "0"),
-    ("run", "--image", "vmlinux", "--hypervisor", "xen"), ("run", "--processor", "i4004"),
+    ("run", "xen", "--image", "vmlinux"), ("run", "native", "--trace"), ("run", "--processor", "i4004"),
 ])
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     result = call(*arguments)
@@ -95,7 +95,7 @@ def test_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("arguments", [
-    ("--help",), ("isa",), ("isa", "add"), ("isa", "--help"), ("run", "--operation", "iret", "--no-host-time")])
+    ("--help",), ("isa",), ("isa", "add"), ("isa", "--help"), ("run", "native", "iret", "--no-host-time")])
 def test_a_full_disk(arguments: tuple[str, ...]) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run([sys.executable, "-m", "pvfast", *arguments], stdout=full, stderr=subprocess.PIPE,
@@ -105,7 +105,7 @@ def test_a_full_disk(arguments: tuple[str, ...]) -> None:
 
 
 def test_run_prints_figures_and_sites() -> None:
-    result = call("run", "--hypervisor", "native", "--operation", "irq_disable")
+    result = call("run", "native", "irq_disable")
     assert result.exit_code == 0
     assert "7 / 8 / 4" in result.output
     assert "  after   fa 90 8d b4 26 00 00 00 00 90  cli; nop;" in result.output
@@ -114,22 +114,29 @@ def test_run_prints_figures_and_sites() -> None:
 
 
 def test_no_escape_codes_and_no_trailing_blanks_in_pipes() -> None:
-    result = call("run", "--operation", "irq_disable", "--hypervisor", "native")
+    result = call("run", "native", "irq_disable")
     assert "\x1b" not in result.output
     assert all(line == line.rstrip() for line in result.output.splitlines())
 
 
 def test_run_without_host_time_is_equal_every_time() -> None:
-    arguments = ("run", "--no-host-time", "--hypervisor", "native")
+    arguments = ("run", "--no-host-time", "native", "null", "irq_disable")
     first = call(*arguments)
     assert first.output == call(*arguments).output
     assert "host ns" not in first.output
 
 
+def test_run_trace() -> None:
+    result = call("run", "native", "null", "--trace")
+    assert result.exit_code == 0
+    assert [line.split()[1] for line in result.output.splitlines()[3:-1]] == ["irq_disable", "iret"]
+    assert "2 operations, 2 of them interrupt operations" in result.output
+
+
 def test_run_json() -> None:
-    value = json.loads(call("run", "--json", "--operation", "iret", "--hypervisor", "native").output)
+    value = json.loads(call("run", "--json", "native", "iret").output)
     row, = value["rows"]
-    assert (value["kind"], row["operation"], row["indirect"]["instructions"]) == ("matrix", "iret", 2)
+    assert (value["kind"], row["benchmark"], row["indirect"]["instructions"]) == ("matrix", "iret", 2)
     assert len(value["host_times"]) == 3
 
 
@@ -137,20 +144,20 @@ def test_run_image(image: Path) -> None:
     result = call("run", "--image", image)
     assert result.exit_code == 0
     assert "1 of 2 operations measured." in result.output       # an unlock that does not unlock is noticed
-    value = json.loads(call("run", "--image", image, "--json", "--operation", "lock.kick").output)
+    value = json.loads(call("run", "native", "lock.kick", "--image", image, "--json").output)
     row, = value["rows"]
     assert (value["kind"], row["unpatched"], row["patched"]) == (
         "kernel", {"instructions": 2, "cycles": 5}, {"instructions": 1, "cycles": 1})
 
 
 def test_run_with_another_processor(image: Path) -> None:
-    arguments = ("run", "--processor", "pentium4", "--no-host-time", "--json", "--operation")
-    assert json.loads(call(*arguments, "iret", "--hypervisor", "native").output)["processor"] == "pentium4"
+    arguments = ("run", "--processor", "pentium4", "--no-host-time", "--json", "native")
+    assert json.loads(call(*arguments, "iret").output)["processor"] == "pentium4"
     assert json.loads(call(*arguments, "lock.kick", "--image", image).output)["processor"] == "pentium4"
 
 
 def test_run_image_knows_its_operations(image: Path) -> None:
-    result = call("run", "--image", image, "--operation", "foo")
+    result = call("run", "native", "foo", "--image", image)
     assert result.exit_code == 2
     assert "'foo' is not one of lock.kick, lock.queued_spin_unlock" in result.stderr
 
@@ -158,8 +165,8 @@ def test_run_image_knows_its_operations(image: Path) -> None:
 def test_run_image_of_64_bits(tmp_path: Path) -> None:
     path = tmp_path / "true"
     path.write_bytes(Kernel(bits=64, sites=((0, 4, 6),)).elf())
-    for more in ((), ("--operation", "foo")):
-        result = call("run", "--image", path, *more)
+    for more in ((), ("native", "foo")):
+        result = call("run", *more, "--image", path)
         assert result.exit_code == 1
         assert result.stderr.startswith("pvfast: error: this is a 64-bit ELF file: ")
 

@@ -1,9 +1,10 @@
-"""Every operation under every hypervisor in every form: names go in, one frozen record per row comes out.
+"""Every operation and workload under every hypervisor in every form: names go in, one frozen record per row comes out.
 
 Figures are integers, equal on every run; host times stand apart, because they are not. A row that cannot exist
 says why. Next: ``pvfast/report/tables.py`` shows it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from statistics import median
@@ -12,15 +13,21 @@ from typing import Any
 from pvfast.assembly import disassemble
 from pvfast.errors import PvfastError
 from pvfast.experiments.runs import GuestRun
+from pvfast.experiments.tracing import trace_operations
 from pvfast.experiments.workloads import FORMS, Counts, Setting, overhead_percent, settings
 from pvfast.guest import Benchmark, build
-from pvfast.guest.benchmarks import ROWS
+from pvfast.guest.benchmarks import ROWS, WORKLOADS
+from pvfast.paravirt.hypervisors import BUILT_IN
 
 #: What `run_matrix` measures unless asked for less.
-HYPERVISORS = ("native", "xen")
+HYPERVISORS = tuple(BUILT_IN)
+
+#: Groups of the table whose operations mask interrupts, wait for them or return from them: the talk's "interrupt
+#: operations".
+INTERRUPT_GROUPS = frozenset(("irq", "exit"))
 
 _HOST_REPEATS = 7
-_HOST_ITERATIONS = {0: 10_000, 3: 1_000}        # by the ring that the loop runs in
+_HOST_INSTRUCTIONS = 50_000             # of a timed run, about
 
 #: Called with (done, total, what comes next).
 Progress = Callable[[int, int, str], None]
@@ -57,30 +64,39 @@ class SiteCode:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One operation under one hypervisor.
+    """One operation or workload under one hypervisor.
 
     Attributes
     ----------
-    hypervisor, operation, variant : str
-        The key; `operation` names a loop of the guest, `variant` a body of ``irq_disable`` or nothing.
+    hypervisor, benchmark, variant : str
+        The key; `benchmark` names a `pvfast.guest.Benchmark`, `variant` a body of ``irq_disable`` or nothing.
     title : str
         For people.
-    operations : tuple of str
-        The members of ``paravirt_ops`` that it uses.
+    is_workload : bool
+        A whole iteration of a user program, nothing subtracted; else an operation, less the loop around it.
+    baseline : str
+        Of a workload: the row that lmbench subtracts from it.
+    units : int
+        How many of what lmbench reports one iteration is: the hops of a token, the pages of a mapping.
     sites : tuple of SiteCode
-        The sites it executes, in order.
+        The sites that an operation executes, in order; a workload's are not listed.
+    operations : tuple of (str, str, int)
+        Counted: name and group of each member of ``paravirt_ops`` that an iteration executes, and how often.
     indirect, direct, patched : Counts or None
-        Per operation; None when the row does not exist.
+        Per iteration; None when the row does not exist.
     note : str
         Why the row does not exist, or what patching left alone.
     """
 
     hypervisor: str
-    operation: str
+    benchmark: str
     variant: str
     title: str
-    operations: tuple[str, ...]
+    is_workload: bool
+    baseline: str
+    units: int
     sites: tuple[SiteCode, ...]
+    operations: tuple[tuple[str, str, int], ...] = ()
     indirect: Counts | None = None
     direct: Counts | None = None
     patched: Counts | None = None
@@ -89,7 +105,18 @@ class Row:
     @property
     def key(self) -> tuple[str, str, str]:
         """What rows are sorted by."""
-        return self.hypervisor, self.operation, self.variant
+        return self.hypervisor, self.benchmark, self.variant
+
+    @property
+    def executed(self) -> int:
+        """How many operations an iteration executes."""
+        return sum(count for _, _, count in self.operations)
+
+    @property
+    def interrupt_percent(self) -> float | None:
+        """The share of interrupt operations among them; None when there are none."""
+        interrupts = sum(count for _, group, count in self.operations if group in INTERRUPT_GROUPS)
+        return round(100 * interrupts / self.executed, 1) if self.executed else None
 
     def counts(self) -> dict[str, Counts | None]:
         """By form, in the order of `FORMS`."""
@@ -102,8 +129,11 @@ class Row:
     def as_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
         return {
-            "hypervisor": self.hypervisor, "operation": self.operation, "variant": self.variant,
-            "title": self.title, "operations": list(self.operations),
+            "hypervisor": self.hypervisor, "benchmark": self.benchmark, "variant": self.variant,
+            "kind": "workload" if self.is_workload else "operation", "title": self.title, "baseline": self.baseline,
+            "units": self.units,
+            "operations": {name: {"group": group, "executed": count} for name, group, count in self.operations},
+            "interrupt_percent": self.interrupt_percent,
             "sites": [_site_dict(site) for site in self.sites],
             **{form: counts and counts.as_dict() for form, counts in self.counts().items()},
             "overhead_percent": {name: self.overhead_percent(name) for name in ("instructions", "cycles")},
@@ -113,18 +143,18 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class HostTime:
-    """Time that the host took for one operation: the median of interleaved repeats. Never compared exactly.
+    """Time that the host took for one iteration: the median of interleaved repeats. Never compared exactly.
 
     Attributes
     ----------
-    hypervisor, operation, variant, form : str
+    hypervisor, benchmark, variant, form : str
         The key.
     nanoseconds : float
-        Per operation, the empty loop subtracted.
+        Per iteration, of an operation the empty loop subtracted.
     """
 
     hypervisor: str
-    operation: str
+    benchmark: str
     variant: str
     form: str
     nanoseconds: float
@@ -132,7 +162,7 @@ class HostTime:
     @property
     def key(self) -> tuple[str, str, str, int]:
         """What times are sorted by."""
-        return self.hypervisor, self.operation, self.variant, FORMS.index(self.form)
+        return self.hypervisor, self.benchmark, self.variant, FORMS.index(self.form)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +190,12 @@ class Matrix:
         """The rows that hold figures."""
         return tuple(row for row in self.rows if row.indirect is not None)
 
-    def row(self, hypervisor: str, operation: str, variant: str = "") -> Row:
+    def row(self, hypervisor: str, benchmark: str, variant: str = "") -> Row:
         """The row of a key; KeyError when it was not measured."""
         for row in self.rows:
-            if row.key == (hypervisor, operation, variant):
+            if row.key == (hypervisor, benchmark, variant):
                 return row
-        raise KeyError((hypervisor, operation, variant))
+        raise KeyError((hypervisor, benchmark, variant))
 
     def host_ns(self, row: Row, form: str) -> float | None:
         """Host nanoseconds of a row's form, or None."""
@@ -174,16 +204,16 @@ class Matrix:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, for JSON; the host's times stand apart from the exact figures."""
-        times = [{"hypervisor": time.hypervisor, "operation": time.operation, "variant": time.variant,
+        times = [{"hypervisor": time.hypervisor, "benchmark": time.benchmark, "variant": time.variant,
                   "form": time.form, "nanoseconds": time.nanoseconds} for time in self.host_times]
         return {
-            "kind": "matrix", "schema": 1, "era": self.era, "processor": self.processor,
+            "kind": "matrix", "schema": 2, "era": self.era, "processor": self.processor,
             "rows": [row.as_dict() for row in self.rows], "host_times": times,
         }
 
 
 def operation_names() -> tuple[str, ...]:
-    """What `run_matrix` can measure, sorted.
+    """The operations that `run_matrix` can measure, sorted.
 
     Examples
     --------
@@ -193,22 +223,33 @@ def operation_names() -> tuple[str, ...]:
     return tuple(sorted(row.name for row in ROWS if row.sites))
 
 
+def workload_names() -> tuple[str, ...]:
+    """The workloads that `run_matrix` can measure, as lmbench orders them.
+
+    Examples
+    --------
+    >>> workload_names()[:3]
+    ('null', 'read', 'write')
+    """
+    return tuple(row.name for row in WORKLOADS)
+
+
 def run_matrix(
     hypervisors: Iterable[str] = HYPERVISORS,
-    operations: Iterable[str] = (),
+    benchmarks: Iterable[str] = (),
     *,
     host_time: bool = False,
     processor: str = "generic",
     progress: Progress | None = None,
 ) -> Matrix:
-    """Measure operations of the built-in guest kernel as indirect calls, as direct calls and patched.
+    """Measure operations and workloads of the built-in guest kernel, its sites indirect, direct and patched.
 
     Parameters
     ----------
     hypervisors : iterable of str, optional
         Names; those of `HYPERVISORS` unless given.
-    operations : iterable of str, optional
-        Of `operation_names`; all unless given.
+    benchmarks : iterable of str, optional
+        Of `operation_names` and `workload_names`; all unless given.
     host_time : bool, optional
         Whether to time the host as well.
     processor : str, optional
@@ -226,7 +267,7 @@ def run_matrix(
     GuestError
         A guest did not do what it should.
     PvfastError
-        There is no such operation, hypervisor or processor.
+        There is no such benchmark, hypervisor or processor.
 
     Examples
     --------
@@ -236,9 +277,10 @@ def run_matrix(
     >>> row.sites[0].after_text
     'cli; nop; leal (%esi), %esi; nop'
     """
-    wanted = set(operations) or set(operation_names())
-    if unknown := sorted(wanted.difference(operation_names())):
-        raise PvfastError(f"no operation {unknown[0]!r}: choose from {', '.join(operation_names())}")
+    known = (*operation_names(), *workload_names())
+    wanted = set(benchmarks) or set(known)
+    if unknown := sorted(wanted.difference(known)):
+        raise PvfastError(f"no operation or workload {unknown[0]!r}: choose from {', '.join(known)}")
     every = [setting for name in sorted(set(hypervisors)) for setting in settings(build(hypervisor=name), name)]
     todo = [(setting, [loop for loop in setting.benchmarks() if loop.name in wanted]) for setting in every]
     total = sum(len(loops) for _, loops in todo)
@@ -263,12 +305,20 @@ def run_matrix(
 def _measure(setting: Setting, loop: Benchmark, runs: list[GuestRun]) -> Row:
     sites = _sites(loop, runs)
     title = f"{loop.title}, {setting.title}" if setting.title else loop.title
-    row = Row(setting.hypervisor, loop.name, setting.variant, title, loop.operations, sites)
+    row = Row(setting.hypervisor, loop.name, setting.variant, title, loop.is_workload,
+              loop.baseline if loop.is_workload else "", loop.units, sites)
     if missing := runs[0].missing(loop):
         return replace(row, note=missing)
-    indirect, direct, patched = (run.per_operation(loop.name) for run in runs)
-    return replace(row, indirect=indirect, direct=direct, patched=patched,
+    indirect, direct, patched = (
+        run.per_iteration(loop.name) if loop.is_workload else run.per_operation(loop.name) for run in runs)
+    return replace(row, operations=_operations(runs[0], loop.name), indirect=indirect, direct=direct, patched=patched,
                    note=_kept(sites) or _jumps(sites, gained=patched != direct))
+
+
+def _operations(run: GuestRun, name: str) -> tuple[tuple[str, str, int], ...]:
+    """What an iteration executes, the most frequent first."""
+    counted = Counter(traced.operation for traced in trace_operations(run, name))
+    return tuple((operation.name, operation.group, count) for operation, count in counted.most_common())
 
 
 def _kept(sites: tuple[SiteCode, ...]) -> str:
@@ -302,7 +352,7 @@ def _sites(loop: Benchmark, runs: list[GuestRun]) -> tuple[SiteCode, ...]:
 
 def _host_times(setting: Setting, loop: Benchmark, runs: list[GuestRun]) -> list[HostTime]:
     """The forms take turns, so that what disturbs the host disturbs them alike."""
-    iterations = _HOST_ITERATIONS[loop.ring]
+    iterations = max(1, _HOST_INSTRUCTIONS // runs[0].per_iteration(loop.name).instructions)
     repeats = [[run.host_ns(loop.name, iterations) for run in runs] for _ in range(_HOST_REPEATS)]
     return [HostTime(setting.hypervisor, loop.name, setting.variant, form, round(median(taken), 1))
             for form, taken in zip(FORMS, zip(*repeats, strict=True), strict=True)]

@@ -20,7 +20,7 @@ ITERATIONS = 100
 _RAM = "16M"
 _BOOT_INSTRUCTIONS = 2_000_000
 #: More than any iteration of any loop takes.
-ITERATION_INSTRUCTIONS = 100_000
+ITERATION_INSTRUCTIONS = 200_000
 _FAULT_WORDS = ("vector", "error code", "eip")
 
 
@@ -145,7 +145,7 @@ class GuestRun:
         return Counts(counters.instructions, counters.cycles) - before
 
     def per_operation(self, name: str) -> Counts:
-        """What one of its units costs, less the same of its baseline: for a loop, the one without the site.
+        """What one iteration costs, less the same of its baseline: the loop without its site.
 
         Raises
         ------
@@ -153,23 +153,31 @@ class GuestRun:
             Its iterations do not all cost the same, or the guest did not come back.
         """
         baseline = self.image.benchmarks[name].baseline
-        own = self._per_unit(name)
-        return own - self._per_unit(baseline) if baseline else own
+        own = self.per_iteration(name)
+        return own - self.per_iteration(baseline) if baseline else own
 
-    def _per_unit(self, name: str) -> Counts:
+    def per_iteration(self, name: str) -> Counts:
+        """What one iteration costs, nothing subtracted.
+
+        Raises
+        ------
+        GuestError
+            Its iterations do not all cost the same, or the guest did not come back.
+        """
         if name not in self._loops:
-            self.loop(name, 1)     # what a hypervisor maps when it is first touched is not the loop's
+            self.loop(name, ITERATIONS)     # what hypervisors and predictors learn the first time is not the loop's
             once = self.counts(name, ITERATIONS)
-            units = ITERATIONS * self.image.benchmarks[name].units
-            self._loops[name] = (self.counts(name, 2 * ITERATIONS) - once).per(units, name)
+            self._loops[name] = (self.counts(name, 2 * ITERATIONS) - once).per(ITERATIONS, name)
         return self._loops[name]
 
     def host_ns(self, name: str, iterations: int) -> float:
-        """Host nanoseconds per operation, once: the loop's time less its baseline's. Not exact, not repeatable."""
-        baseline = self.image.benchmarks[name].baseline
-        return self._time(name, iterations) - (self._time(baseline, iterations) if baseline else 0)
+        """Host nanoseconds per iteration, once; of an operation, less its baseline's. Not exact, not repeatable."""
+        benchmark = self.image.benchmarks[name]
+        baseline = "" if benchmark.is_workload else benchmark.baseline
+        spent = self._time(name, iterations)
+        return (spent - (self._time(baseline, iterations) if baseline else 0)) / iterations
 
-    def _time(self, name: str, iterations: int) -> float:
+    def _time(self, name: str, iterations: int) -> int:
         start = perf_counter_ns()
         self.loop(name, iterations)
-        return (perf_counter_ns() - start) / (iterations * self.image.benchmarks[name].units)
+        return perf_counter_ns() - start

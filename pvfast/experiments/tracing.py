@@ -6,13 +6,15 @@ The machine is stepped, so this is for a few iterations; how much they cost is t
 
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pvfast.assembly import disassemble
 from pvfast.errors import GuestError
 from pvfast.experiments.runs import ITERATION_INSTRUCTIONS, GuestRun
-from pvfast.guest import GuestImage
+from pvfast.experiments.workloads import FORMS, settings
+from pvfast.guest import GuestImage, build
 from pvfast.paravirt.operations import FUSED, Operation
 from pvfast.paravirt.sites import CALL, CALL_CS, JMP_CS
 
@@ -70,7 +72,7 @@ def path(run: GuestRun, name: str) -> tuple[str, ...]:
     ('movl %esi, %eax', 'site_irq_disable:', 'cli', 'nop', 'leal (%esi), %esi', 'nop', 'decl %ebx', 'jne ...')
     """
     passed = list(_walk(run, name))
-    first, end = _one_iteration(name, passed)
+    first, end = _one_iteration(run, name, passed)
     labels = Labels(run.image)
     lines: list[str] = []
     for at in passed[first:end]:
@@ -111,31 +113,64 @@ def trace_operations(run: GuestRun, name: str) -> tuple[TracedOperation, ...]:
             words = (cpu.eax, cpu.edx, cpu.ecx)[:operation.argument_words]
             found.append(TracedOperation(operation, len(passed), labels.name(at), words))
         passed.append(at)
-    first, end = _one_iteration(name, passed)
+    first, end = _one_iteration(run, name, passed)
     return tuple(TracedOperation(each.operation, each.instruction - first, each.place, each.arguments)
                  for each in found if first <= each.instruction < end)
 
 
-def _walk(run: GuestRun, name: str) -> Iterator[int]:
-    """Addresses of the instructions of a run of a few iterations, each before it executes."""
+def trace_iteration(hypervisor: str, name: str, era: str = "2.6.20") -> tuple[TracedOperation, ...]:
+    """`trace_operations` of the kernel as compiled, on a machine of its own.
+
+    Parameters
+    ----------
+    hypervisor : str
+        One of `pvfast.paravirt.hypervisors.hypervisor_names`.
+    name : str
+        Of a `pvfast.guest.Benchmark`.
+    era : str, optional
+        The kernel release.
+
+    Raises
+    ------
+    GuestError
+        It cannot run there.
+
+    Examples
+    --------
+    >>> [found.operation.name for found in trace_iteration("xen", "null")]
+    ['irq_disable', 'iret']
+    """
+    image = build(era, hypervisor)
+    run = GuestRun(settings(image, hypervisor)[0], FORMS[0])
+    if missing := run.missing(image.benchmarks[name]):
+        raise GuestError(f"{name} under {hypervisor}: {missing}")
+    return trace_operations(run, name)
+
+
+def _walk(run: GuestRun, name: str, iterations: int = _ITERATIONS) -> Iterator[int]:
+    """Addresses of the instructions of a run, each before it executes."""
     machine, done = run.machine, run.image.labels["bench_done"]
-    run.enter(name, _ITERATIONS)
-    cpu = machine.cpu
-    for _ in range(_ITERATIONS * ITERATION_INSTRUCTIONS):
+    run.enter(name, iterations)
+    cpu, counters = machine.cpu, machine.counters
+    for _ in range(iterations * ITERATION_INSTRUCTIONS):
         at = cpu.eip
         if at == done:
             return
+        retired = counters.instructions
         yield at
         machine.step()
+        while counters.instructions == retired and cpu.eip == at:     # iterations of a REP
+            machine.step()
     raise GuestError(f"{name}: the loop does not end")
 
 
-def _one_iteration(name: str, passed: list[int]) -> tuple[int, int]:
-    """Where the last but one iteration begins and ends: at an instruction that is executed once in each."""
-    times: dict[int, int] = {}
-    for at in passed:
-        times[at] = times.get(at, 0) + 1
-    head = next((at for at in passed if times[at] == _ITERATIONS), None)
+def _one_iteration(run: GuestRun, name: str, passed: list[int]) -> tuple[int, int]:
+    """Where the last but one iteration begins and ends: at an instruction that is executed once in each.
+
+    What is executed as often by chance, before the loop, is not executed once more in a run of one iteration more.
+    """
+    times, more = Counter(passed), Counter(_walk(run, name, _ITERATIONS + 1))
+    head = next((at for at in passed if times[at] == _ITERATIONS and more[at] == _ITERATIONS + 1), None)
     if head is None:
         raise GuestError(f"{name}: no instruction is executed once in each of {_ITERATIONS} iterations")
     starts = [place for place, at in enumerate(passed) if at == head]

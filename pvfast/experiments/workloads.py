@@ -138,9 +138,9 @@ class Setting:
         raise ValueError(f"form {form!r}: choose one of {', '.join(FORMS)}")
 
     def benchmarks(self) -> tuple[Benchmark, ...]:
-        """The loops to run here: all that have a site, or only those of the variant's operation."""
-        loops = (loop for loop in self.image.benchmarks.values() if loop.sites)
-        return tuple(loop for loop in loops if not self.variant or loop.name == _VARIED)
+        """What to run here: all loops that have a site and all workloads, or only the variant's operation."""
+        found = (each for each in self.image.benchmarks.values() if each.sites or each.is_workload)
+        return tuple(each for each in found if not self.variant or each.name == _VARIED)
 
 
 _VARIED = "irq_disable"

@@ -25,9 +25,10 @@ from pvfast.processor import load_model
 
 FIGURES = ("instructions", "cycles")
 UNITS: Mapping[str, str] = MappingProxyType({
-    "instructions": "retired per operation; of a site: that do something",
-    "cycles": "modelled per operation, by the processor model",
+    "instructions": "retired per operation or iteration of a workload; of a site: that do something",
+    "cycles": "modelled per operation or iteration, by the processor model",
     "sites": "patch sites of the operation",
+    "operations": "paravirt operations executed per iteration of a workload",
 })
 """Units by the last part of a point's name."""
 
@@ -148,7 +149,10 @@ def measure_guest(
         labels = Labels(every[row.hypervisor, row.variant].image)
         sites[name] = tuple(Site(site.label, site.before.hex(), site.after.hex(), labels.named(site.before_text),
                                  labels.named(site.after_text)) for site in row.sites)
-        points[f"{name}/sites"] = len(row.sites)
+        if row.is_workload:
+            points[f"{name}/operations"] = row.executed
+        else:
+            points[f"{name}/sites"] = len(row.sites)
         for form, counts in row.counts().items():
             if counts is None:
                 continue
@@ -156,7 +160,8 @@ def measure_guest(
             key = (row.hypervisor, row.variant, form)
             if key not in runs:
                 runs[key] = GuestRun(every[key[:2]], form, processor)
-            paths[f"{name}/{form}"] = path(runs[key], row.operation)
+            if not row.is_workload:
+                paths[f"{name}/{form}"] = path(runs[key], row.benchmark)
     if not points:
         raise GuestError("the gate measured nothing: no operation that was asked for can run")
     subject = {"image": f"built-in kernel, Linux {matrix.era}", "image_sha256": _digest(build().code),

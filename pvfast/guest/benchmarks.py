@@ -21,8 +21,6 @@ class Benchmark:
         ``bench_<name>`` is its label, a dash being an underscore there.
     title : str
         For people.
-    operations : tuple of str
-        The members of ``paravirt_ops`` that one iteration uses, in order; empty for a workload.
     sites : tuple of str
         Labels of the patch sites that one iteration executes, in order; empty for a baseline or a workload.
     baseline : str
@@ -31,6 +29,8 @@ class Benchmark:
         How many of what is measured one iteration does: the hops of a token's round, the pages of a mapping.
     ring : int
         3 when the loop itself is user code.
+    is_workload : bool
+        Whether it is one of `WORKLOADS`.
     needs_sep : bool
         Whether it needs sysenter: where CPUID does not show SEP to the kernel the loop ends at once and
         leaves ``-ENOSYS`` in ``exit_status``.
@@ -40,12 +40,12 @@ class Benchmark:
 
     name: str
     title: str
-    operations: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
     baseline: str = ""
     units: int = 1
     ring: int = 0
     needs_sep: bool = False
+    is_workload: bool = False
     address: int = 0
 
     @property
@@ -54,36 +54,31 @@ class Benchmark:
         return f"bench_{self.name.replace('-', '_')}"
 
 
-_SYSENTER_OPERATIONS = ("irq_enable", "irq_disable", "irq_enable_sysexit")
 _SYSENTER_SITES = ("site_sysenter_enable", "site_sysenter_disable", "site_irq_enable_sysexit")
 
 ROWS = (
     Benchmark("empty", "the loop alone"),
     Benchmark("empty_iret", "the loop and the stores of an interrupt frame"),
-    Benchmark("irq_disable", "local_irq_disable (C)", ("irq_disable",), ("site_irq_disable",), "empty"),
-    Benchmark("irq_enable", "local_irq_enable (C)", ("irq_enable",), ("site_irq_enable",), "empty"),
-    Benchmark("save_fl", "local_save_flags (C)", ("save_fl",), ("site_save_fl",), "empty"),
-    Benchmark("restore_fl", "local_irq_restore (C)", ("restore_fl",), ("site_restore_fl",), "empty"),
-    Benchmark("irq_save", "local_irq_save (C)", ("save_fl", "irq_disable"), ("site_irq_save",), "empty"),
+    Benchmark("irq_disable", "local_irq_disable (C)", ("site_irq_disable",), "empty"),
+    Benchmark("irq_enable", "local_irq_enable (C)", ("site_irq_enable",), "empty"),
+    Benchmark("save_fl", "local_save_flags (C)", ("site_save_fl",), "empty"),
+    Benchmark("restore_fl", "local_irq_restore (C)", ("site_restore_fl",), "empty"),
+    Benchmark("irq_save", "local_irq_save (C)", ("site_irq_save",), "empty"),
     Benchmark("irq_save_restore", "local_irq_save and local_irq_restore (C)",
-              ("save_fl", "irq_disable", "restore_fl"),
               ("site_irq_save_restore_save", "site_irq_save_restore_restore"), "empty"),
-    Benchmark("asm_irq_disable", "DISABLE_INTERRUPTS (entry code)", ("irq_disable",),
-              ("site_asm_irq_disable",), "empty"),
-    Benchmark("asm_irq_enable", "ENABLE_INTERRUPTS (entry code)", ("irq_enable",),
-              ("site_asm_irq_enable",), "empty"),
-    Benchmark("iret", "INTERRUPT_RETURN within the kernel", ("iret",), ("site_iret",), "empty_iret"),
-    Benchmark("irq_enable_sysexit", "ENABLE_INTERRUPTS_SYSEXIT, with the sysenter that precedes it",
-              _SYSENTER_OPERATIONS, _SYSENTER_SITES, "empty", ring=3, needs_sep=True),
-    Benchmark("null_syscall_int80", "getppid by int $0x80", ("irq_disable", "iret"),
-              ("site_syscall_exit", "site_interrupt_return"), "empty", ring=3),
-    Benchmark("null_syscall_sysenter", "getppid by sysenter", _SYSENTER_OPERATIONS, _SYSENTER_SITES, "empty",
-              ring=3, needs_sep=True),
+    Benchmark("asm_irq_disable", "DISABLE_INTERRUPTS (entry code)", ("site_asm_irq_disable",), "empty"),
+    Benchmark("asm_irq_enable", "ENABLE_INTERRUPTS (entry code)", ("site_asm_irq_enable",), "empty"),
+    Benchmark("iret", "INTERRUPT_RETURN within the kernel", ("site_iret",), "empty_iret"),
+    Benchmark("irq_enable_sysexit", "ENABLE_INTERRUPTS_SYSEXIT, with the sysenter that precedes it", _SYSENTER_SITES,
+              "empty", ring=3, needs_sep=True),
+    Benchmark("null_syscall_int80", "getppid by int $0x80", ("site_syscall_exit", "site_interrupt_return"), "empty",
+              ring=3),
+    Benchmark("null_syscall_sysenter", "getppid by sysenter", _SYSENTER_SITES, "empty", ring=3, needs_sep=True),
 )
 
 
 def _workload(name: str, title: str, baseline: str = "", units: int = 1) -> Benchmark:
-    return Benchmark(name, title, baseline=baseline, units=units, ring=3)
+    return Benchmark(name, title, baseline=baseline, units=units, ring=3, is_workload=True)
 
 
 WORKLOADS = (

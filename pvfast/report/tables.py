@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pvfast.experiments.kernel_runs import KernelRow, KernelRun
-from pvfast.experiments.matrix import Matrix, Row, SiteCode
+from pvfast.experiments.matrix import INTERRUPT_GROUPS, Matrix, Row, SiteCode, workload_names
+from pvfast.experiments.tracing import TracedOperation
 from pvfast.experiments.workloads import FORMS, Counts
 from pvfast.isa.document import flag_letters, needs
 from pvfast.isa.form import Form
@@ -24,6 +25,7 @@ from pvfast.paravirt.linux import OperationSummary, PatchedSite, SiteRow
 #: Of text that goes to a file or a pipe: nothing is cut or wrapped.
 _PIPE_COLUMNS = 250
 _NOTHING = "-"
+_WORKLOAD_ORDER = workload_names()
 
 
 def show(parts: Iterable[RenderableType], stream: TextIO | None = None) -> None:
@@ -62,27 +64,65 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=2)
 
 
-def matrix_report(matrix: Matrix) -> list[RenderableType]:
-    """What ``pvfast run`` shows: for each hypervisor the costs, then the patch sites.
+def matrix_report(matrix: Matrix, sites: bool = False) -> list[RenderableType]:
+    """What ``pvfast run`` shows: for each hypervisor its workloads, its operations and, when asked, the patch sites.
 
     Parameters
     ----------
     matrix : Matrix
         From `pvfast.experiments.run_matrix`.
+    sites : bool, optional
+        Whether to show the bytes of each operation's sites.
     """
     parts: list[RenderableType] = []
     for hypervisor, group in groupby(matrix.rows, key=lambda row: row.hypervisor):
         rows = list(group)
-        parts += [_heading(f"{hypervisor}: cost of one operation, Linux {matrix.era}, processor model "
-                           f"{matrix.processor}"),
-                  Text(f"Figures: {' / '.join(FORMS)}. Overhead: cycles, indirect over patched."),
-                  _cost_table(matrix, rows)]
-        parts += _notes(rows)
-        parts += [Text(), _heading(f"{hypervisor}: patch sites"), *_guest_sites(rows), Text()]
-    parts.append(Text("Instructions and modelled cycles are exact and equal on every run."))
+        workloads = [row for row in rows if row.is_workload]
+        operations = [row for row in rows if not row.is_workload]
+        model = f"Linux {matrix.era}, processor model {matrix.processor}"
+        if workloads:
+            workloads.sort(key=lambda row: _WORKLOAD_ORDER.index(row.benchmark))
+            parts += [_heading(f"{hypervisor}: one iteration of a workload, {model}"),
+                      _workload_table(matrix, workloads), *_notes(workloads), Text()]
+        if operations:
+            parts += [_heading(f"{hypervisor}: one operation, {model}"), _cost_table(matrix, operations),
+                      *_notes(operations), Text()]
+            if sites:
+                parts += [_heading(f"{hypervisor}: patch sites"), *_guest_sites(operations), Text()]
+    parts.append(Text(f"Figures: {' / '.join(FORMS)}. Overhead: cycles, indirect over patched. irq: the share of "
+                      "interrupt operations among those executed; the talk says well over 90 %."))
+    parts.append(Text("Instructions, modelled cycles and operations are exact and equal on every run."))
     if matrix.host_times:
         parts.append(Text("Host ns: median time on this host, not exact."))
     return parts
+
+
+def trace_report(title: str, traced: Sequence[TracedOperation]) -> list[RenderableType]:
+    """What ``pvfast run --trace`` shows: the operations of one iteration, as they happen."""
+    table = _table(("instruction", "operation", "arguments", "site"), left=4)
+    for found in traced:
+        words = ", ".join(f"{word:#x}" for word in found.arguments)
+        table.add_row(str(found.instruction), found.operation.name, words, found.place)
+    interrupts = sum(found.operation.group in INTERRUPT_GROUPS for found in traced)
+    share = f", {interrupts} of them interrupt operations" if traced else ""
+    return [_heading(title), table,
+            Text(f"{len(traced)} operations{share}. Arguments: EAX, EDX, ECX, as many as it takes.")]
+
+
+def _workload_table(matrix: Matrix, rows: Sequence[Row]) -> Table:
+    timed = bool(matrix.host_times)
+    table = _table(("workload", "instructions", "cycles", "overhead", "operations", "irq",
+                    *(("host ns",) if timed else ())), left=1)
+    for row in rows:
+        times = (_slashed(matrix.host_ns(row, form) for form in FORMS),) if timed else ()
+        counts = list(row.counts().values())
+        share = row.interrupt_percent
+        name = f"{row.benchmark} (x {row.units})" if row.units > 1 else row.benchmark
+        table.add_row(name, _slashed(_figure(found, "instructions") for found in counts),
+                      _slashed(_figure(found, "cycles") for found in counts), _percent(row),
+                      str(row.executed) if row.operations else _NOTHING,
+                      _NOTHING if share is None else f"{share:.0f} %", *times)
+    return table
 
 
 def _notes(rows: Sequence[Row]) -> list[RenderableType]:
@@ -241,7 +281,7 @@ def _heading(text: str) -> Text:
 
 
 def _name(row: Row) -> str:
-    return f"{row.operation} ({row.variant})" if row.variant else row.operation
+    return f"{row.benchmark} ({row.variant})" if row.variant else row.benchmark
 
 
 def _slashed(values: Iterable[object]) -> str:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pvfast.errors import PvfastError
-from pvfast.experiments import FORMS, Matrix, operation_names, run_matrix
+from pvfast.experiments import FORMS, Matrix, operation_names, run_matrix, workload_names
 
 #: Instructions indirect, direct and patched on bare hardware, NOPs included: from the forms of the sites
 #: (push, push, call, body, ret, pop, pop; 10 bytes filled by nop, lea, nop) and the native replacements.
@@ -34,7 +34,7 @@ def test_two_runs_are_equal(native: Matrix) -> None:
 
 
 def test_every_operation_has_a_row_sorted_by_key(native: Matrix) -> None:
-    assert tuple(row.operation for row in native.rows) == operation_names()
+    assert {row.benchmark for row in native.rows} == {*operation_names(), *workload_names()}
     assert list(native.rows) == sorted(native.rows, key=lambda row: row.key)
     assert native.measured == native.rows
 
@@ -49,7 +49,7 @@ def test_patching_saves_cycles_everywhere(native: Matrix) -> None:
     for row in native.rows:
         assert row.indirect is not None
         assert row.patched is not None
-        assert row.indirect.cycles > row.patched.cycles, row.operation
+        assert row.indirect.cycles > row.patched.cycles, row.benchmark
         overhead = row.overhead_percent()
         assert overhead is not None
         assert overhead > 0
@@ -65,14 +65,15 @@ def test_sites_before_and_after(native: Matrix) -> None:
 
 def test_a_null_system_call_uses_two_operations(native: Matrix) -> None:
     row = native.row("native", "null_syscall_int80")
-    assert row.operations == ("irq_disable", "iret")
+    assert row.operations == (("irq_disable", "irq", 1), ("iret", "exit", 1))
+    assert (row.executed, row.interrupt_percent) == (2, 100.0)
     assert row.title == "getppid by int $0x80"
 
 
 def test_filters_and_unknown_names() -> None:
     matrix = run_matrix(["native"], ["iret", "save_fl"])
-    assert [row.operation for row in matrix.rows] == ["iret", "save_fl"]
-    with pytest.raises(PvfastError, match="no operation 'popf': choose from"):
+    assert [row.benchmark for row in matrix.rows] == ["iret", "save_fl"]
+    with pytest.raises(PvfastError, match="no operation or workload 'popf': choose from"):
         run_matrix(["native"], ["popf"])
     with pytest.raises(KeyError):
         matrix.row("native", "irq_enable")
@@ -95,10 +96,10 @@ def test_progress_is_reported() -> None:
 def test_json_schema(native: Matrix) -> None:
     value = json.loads(json.dumps(native.as_dict()))
     assert set(value) == {"kind", "schema", "era", "processor", "rows", "host_times"}
-    assert (value["kind"], value["schema"], value["era"], value["host_times"]) == ("matrix", 1, "2.6.20", [])
+    assert (value["kind"], value["schema"], value["era"], value["host_times"]) == ("matrix", 2, "2.6.20", [])
     for row in value["rows"]:
-        assert set(row) == {"hypervisor", "operation", "variant", "title", "operations", "sites", "indirect",
-                            "direct", "patched", "overhead_percent", "note"}
+        assert set(row) == {"hypervisor", "benchmark", "variant", "kind", "title", "baseline", "units", "operations",
+                            "interrupt_percent", "sites", "indirect", "direct", "patched", "overhead_percent", "note"}
         for form in FORMS:
             assert set(row[form]) == {"instructions", "cycles"}
             assert all(type(figure) is int for figure in row[form].values())

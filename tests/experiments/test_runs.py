@@ -66,7 +66,7 @@ def test_a_hypervisor_that_the_guest_does_not_know(image: GuestImage, monkeypatc
     class Stranger(hypervisors.Hypervisor):
         name = "stranger"
 
-    monkeypatch.setattr(hypervisors, "_BUILT_IN", {kind.name: kind for kind in (hypervisors.Native, Stranger)})
+    monkeypatch.setattr(hypervisors, "BUILT_IN", {kind.name: kind for kind in (hypervisors.Native, Stranger)})
     with pytest.raises(ImageError, match="without a probe for 'stranger'"):
         settings(image, "stranger")
 

@@ -12,7 +12,7 @@ from pvfast.guest.notes import parse_notes
 from pvfast.paravirt.hypervisors import hypervisor
 from pvfast.paravirt.operations import era
 from pvfast.paravirt.probing import RING_TEST, RING_TEST_BRANCH
-from pvfast.paravirt.shapes import SHAPES, SiteState, classify, identify
+from pvfast.paravirt.shapes import SHAPES, classify, identify
 from pvfast.paravirt.sites import RECORD, PatchType, pack_records
 
 PAGES = ("cpu_gdt_table", "boot_pda", "hypercall_page", "xen_shared_info_page", "user_text_page",
@@ -84,24 +84,13 @@ def test_benchmarks_name_their_sites_and_baselines(image: GuestImage) -> None:
     for row in ROWS:
         benchmark = image.benchmarks[row.name]
         assert benchmark.address == image.labels[benchmark.label]
-        assert bool(benchmark.sites) == bool(benchmark.baseline) == bool(benchmark.operations)
+        assert bool(benchmark.sites) == bool(benchmark.baseline)
         assert not benchmark.baseline or not image.benchmarks[benchmark.baseline].sites
-        through = [operation for label in benchmark.sites for operation in operations_of(image, label)]
-        assert through == list(benchmark.operations)
 
 
 def test_every_patch_type_has_a_benchmark(image: GuestImage) -> None:
     types = {image.site(label).type for benchmark in image.benchmarks.values() for label in benchmark.sites}
     assert types == set(PatchType)
-
-
-def operations_of(image: GuestImage, label: str) -> list[str]:
-    site = image.site(label)
-    found = classify(image.read(label, site.length), site.address)
-    assert found is not None
-    assert found.state is SiteState.INDIRECT
-    names = {pointer: name for name, pointer in image.pointers.items()}
-    return [names[pointer] for pointer in found.addresses]
 
 
 def test_only_the_table_reaches_sensitive_instructions(image: GuestImage) -> None:

@@ -19,7 +19,8 @@ from pvfast.paravirt.hypervisors.xen import Xen
 #: Where other packages announce theirs.
 ENTRY_POINT_GROUP = "pvfast.hypervisors"
 
-_BUILT_IN: Mapping[str, type[Hypervisor]] = MappingProxyType({
+#: The classes of those that the built-in guest kernel knows, by name.
+BUILT_IN: Mapping[str, type[Hypervisor]] = MappingProxyType({
     kind.name: kind for kind in (Native, Xen, Lhype, Vmi, Kvm)
 })
 
@@ -46,7 +47,7 @@ def hypervisor(name: str) -> Hypervisor:
     >>> hypervisor("native").banner
     'bare hardware'
     """
-    kind = _BUILT_IN.get(name)
+    kind = BUILT_IN.get(name)
     if kind is None:
         found = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == name]
         if len(found) != 1:
@@ -66,8 +67,8 @@ def hypervisor_names() -> tuple[str, ...]:
     >>> hypervisor_names()[:2]
     ('native', 'xen')
     """
-    brought = sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)} - set(_BUILT_IN))
-    return (*_BUILT_IN, *brought)
+    brought = sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)} - set(BUILT_IN))
+    return (*BUILT_IN, *brought)
 
 
-__all__ = ["ENTRY_POINT_GROUP", "Hypervisor", "PatchContext", "hypervisor", "hypervisor_names"]
+__all__ = ["BUILT_IN", "ENTRY_POINT_GROUP", "Hypervisor", "PatchContext", "hypervisor", "hypervisor_names"]

@@ -5,7 +5,7 @@
 # arguments that make no sense has no error code, it ends the guest. Next: lhype_host.pyx.
 
 cdef void hypercall(Guest* g, CPU* cpu) noexcept nogil:
-    charge_event(cpu, cpu.cost[COST_HYPERCALL] + cpu.cost[COST_IRET])
+    charge_hypercall(cpu)
     if not g.initialised:
         if cpu.gpr[EAX].d == LHCALL_LGUEST_INIT:
             g.hypercalls[LHCALL_LGUEST_INIT] += 1

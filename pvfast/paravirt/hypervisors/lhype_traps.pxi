@@ -81,9 +81,15 @@ cdef void maybe_do_interrupt(Guest* g, CPU* cpu) noexcept nogil:
         unhandled(g, cpu, FIRST_EXTERNAL_VECTOR + irq, 0)
 
 
+cdef void charge_direct(CPU* cpu) noexcept nogil:
+    """A gate leads from ring 3 to the guest's kernel, and the host does not see it."""
+    if cpu.cpl != GUEST_PL:
+        charge_event(cpu, cpu.cost[COST_RING_IN])
+
+
 cdef void hardware_interrupt(Guest* g, CPU* cpu, u32 vector) noexcept nogil:
     """An interrupt of the host; the first 32 lines are passed on. One that is blocked ends a HALT all the same."""
-    charge_event(cpu, cpu.cost[COST_EXCEPTION] + cpu.cost[COST_IRET])
+    charge_trap(cpu)
     if vector - FIRST_EXTERNAL_VECTOR < LGUEST_IRQS:
         g.irqs_pending |= <u32>1 << (vector - FIRST_EXTERNAL_VECTOR)
     maybe_do_interrupt(g, cpu)
@@ -114,6 +120,7 @@ cdef bint software_interrupt(Guest* g, CPU* cpu, u32 vector) noexcept nogil:
     dpl = <u32>(g.idt[index] >> (32 + GATE_DPL_SHIFT)) & 3
     if cpu.cpl > (dpl if dpl else GUEST_PL):
         return False
+    charge_direct(cpu)
     deliver_trap(g, cpu, vector, 0, False)
     return True
 
@@ -121,11 +128,12 @@ cdef bint software_interrupt(Guest* g, CPU* cpu, u32 vector) noexcept nogil:
 cdef void exception(Guest* g, CPU* cpu, u32 vector, u32 error, bint has_error) noexcept nogil:
     cdef u32 index = gate_index(vector)
     cdef u32 linear = cpu.cr2
-    charge_event(cpu, cpu.cost[COST_EXCEPTION])
     if index <= GATES and is_direct(vector, g.idt[index]):
+        charge_event(cpu, cpu.cost[COST_EXCEPTION])
+        charge_direct(cpu)
         deliver_trap(g, cpu, vector, error, has_error)
         return
-    charge_event(cpu, cpu.cost[COST_IRET])
+    charge_trap(cpu)
     if vector == VECTOR_PF:
         if demand_page(g, cpu, linear, error):
             maybe_do_interrupt(g, cpu)
