@@ -14,7 +14,7 @@ try:
 except ImportError:
     build = None
 
-HYPERVISORS = ("native", "xen", "lhype", "kvm")
+HYPERVISORS = ("native", "xen", "lhype", "vmi", "kvm")
 
 
 class PatchAndRun:

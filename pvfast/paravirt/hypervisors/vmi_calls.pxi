@@ -18,7 +18,7 @@ cdef u32 slot_of(CPU* cpu) noexcept nogil:
 
 cdef void call(Guest* g, CPU* cpu, u32 number) noexcept nogil:
     cdef bint done
-    charge_event(cpu, cpu.cost[COST_HYPERCALL] + cpu.cost[COST_IRET])
+    charge_hypercall(cpu)
     g.calls[number] += 1
     if number == VMI_CALL_WriteGDTEntry or number == VMI_CALL_WriteLDTEntry or number == VMI_CALL_WriteIDTEntry:
         done = write_entry(g, cpu, number, cpu.gpr[EAX].d, cpu.gpr[EDX].d, cpu.gpr[ECX].d)

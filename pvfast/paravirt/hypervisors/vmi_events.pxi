@@ -70,7 +70,7 @@ cdef void deliver_pending(Guest* g, CPU* cpu) noexcept nogil:
 
 
 cdef void hardware_interrupt(Guest* g, CPU* cpu, u32 vector) noexcept nogil:
-    charge_event(cpu, cpu.cost[COST_EXCEPTION] + cpu.cost[COST_IRET])
+    charge_trap(cpu)
     g.pending[vector // 32] |= <u32>1 << (vector & 31)
     shared_write(cpu, SHARED_PENDING, 1)
     deliver_pending(g, cpu)
@@ -86,7 +86,7 @@ cdef bint software_interrupt(Guest* g, CPU* cpu, u32 vector) noexcept nogil:
     if g.idt[vector] == 0 or (cpu.cpl == 3 and dpl < 3):
         return False
     if dpl < 3 or high & GATE_KIND != GATE_TRAP:
-        charge_event(cpu, cpu.cost[COST_EXCEPTION] + cpu.cost[COST_IRET])
+        charge_trap(cpu)
     deliver(g, cpu, vector, 0, False)
     return True
 
@@ -97,12 +97,12 @@ cdef void exception(Guest* g, CPU* cpu, u32 vector, u32 error, bint has_error) n
         if cpu.cpl == KERNEL_RING and emulate_privileged(g, cpu) or cpu.cpl == 3 and emulate_sysenter(g, cpu):
             if cpu.exit != EXIT_NONE:       # the host performs a device's access, then it traps again
                 return
-            charge_event(cpu, cpu.cost[COST_EXCEPTION] + cpu.cost[COST_IRET])
+            charge_trap(cpu)
             deliver_pending(g, cpu)
             return
         if cpu.exit == EXIT_IO:
             cpu.exit = EXIT_NONE            # the look at the instruction met a device
-    charge_event(cpu, cpu.cost[COST_EXCEPTION] + cpu.cost[COST_IRET])
+    charge_trap(cpu)
     if vector == VECTOR_PF:
         shared_write(cpu, SHARED_CR2, cpu.cr2)
     deliver(g, cpu, vector, error, has_error)

@@ -66,7 +66,7 @@ cdef bint take_over(Guest* g, CPU* cpu) noexcept nogil:
     """vmi_init: the kernel goes on in ring 1. It must have flat segments, 32-bit paging and its interrupts off."""
     cdef u32 i
     cdef Segment* segment
-    charge_event(cpu, cpu.cost[COST_HYPERCALL] + cpu.cost[COST_IRET])
+    charge_hypercall(cpu)
     if cpu.cr0 & (CR0_PG | CR0_WP) != CR0_PG | CR0_WP or cpu.cr4 & CR4_PAE or cpu.eflags & (EFLAGS_IF | VM | NT | TF):
         return False
     if not (take_gdt(g, cpu, cpu.gdt_base, cpu.gdt_limit) and take_idt(g, cpu, cpu.idt_base, cpu.idt_limit)):
