@@ -5,6 +5,7 @@ import pytest
 from pvfast.guest import GuestImage, build
 from tests.guest.native import BOOT_INSTRUCTIONS, Booted
 from tests.guest.programs import Guest
+from tests.paravirt import vmi
 from tests.paravirt.xen import Domain
 
 
@@ -20,10 +21,12 @@ def booted(image: GuestImage) -> Booted:
     return guest
 
 
-@pytest.fixture(params=["native", "xen"])
+@pytest.fixture(params=["native", "xen", "vmi"])
 def guest(request: pytest.FixtureRequest, image: GuestImage) -> Guest:
     if request.param == "xen":
         return Domain(image).boot()
+    if request.param == "vmi":
+        return vmi.Guest(image).boot()
     booted = Booted(image)
     booted.run_to("boot_done", BOOT_INSTRUCTIONS)
     return booted

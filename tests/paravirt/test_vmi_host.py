@@ -252,6 +252,8 @@ def test_a_site_too_short_for_two_calls_gets_one(guest: Guest) -> None:
     assert cpu.eax == 5
     code = guest.machine.read_linear(guest.scratch, 5)
     assert code == b"\xe8" + ((callout - guest.scratch - 5) % 2**32).to_bytes(4, "little")
+    outside = guest.vmi.patch(site, 0, bytes(6), guest.scratch, guest.image.patch_context("vmi"))
+    assert outside == code
     helper = guest.machine.read_linear(callout, 11)
     assert helper[0] == helper[5] == 0xE8
     assert helper[10] == 0xC3

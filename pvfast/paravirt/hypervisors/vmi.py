@@ -87,6 +87,9 @@ PATCHED: Mapping[str, tuple[VmiCall, ...]] = MappingProxyType({
     "irq_enable_sysexit": (VmiCall.SYSEXIT,),
 })
 
+#: The kernel's helper for a site of two operations that is too short for two calls.
+_CALLOUT = "irq_save_disable_callout"
+
 
 def _rom_operations() -> Mapping[str, int]:
     """Operation to the address in the ROM: those that point there, and the two whose pointers are poisoned because
@@ -117,6 +120,7 @@ class Vmi(VmiHost, Hypervisor):
     kernel_rpl = 1
     paravirt_enabled = 1
     operations = _rom_operations()
+    patch_labels = (_CALLOUT,)
 
     def patch(
         self, site_type: int, clobbers: int, insns: bytes, address: int, context: PatchContext
@@ -134,4 +138,6 @@ class Vmi(VmiHost, Hypervisor):
             if kind is Reloc.CALL_REL:
                 code += patch_near_call(target, address + len(code))
                 destroyed |= rom().destroys(call)
+        if len(code) > len(insns) and _CALLOUT in context.symbols:
+            code = patch_near_call(context.symbols[_CALLOUT], address)
         return Replacement(code, destroyed) if calls and len(code) <= len(insns) else None

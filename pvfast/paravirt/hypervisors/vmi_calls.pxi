@@ -8,6 +8,9 @@ cdef enum:
     MSR_TSC = 0x10
     MSR_SYSENTER_CS = 0x174
     DR6_FIXED = 0xFF0       # ones in the lower half of DR6
+    DR7_FIXED = 0x400
+    DR7_NOT_THEIRS = 0xFC00             # the rest of that byte: GD, and bits without a meaning
+    DR7_ENABLED = 0xFF
     CR0_MINE = CR0_TS | CR0_MP | CR0_EM         # what the guest may change
 
 
@@ -110,16 +113,16 @@ cdef bint set_control_register(Guest* g, CPU* cpu, u32 number, u32 value) noexce
 
 
 cdef bint set_debugreg(CPU* cpu, u32 number, u32 value) noexcept nogil:
-    """Breakpoints are not the guest's to enable: DR7 must stay without them."""
+    """Breakpoints may be anywhere: there is no code of the hypervisor in the guest's address space."""
     if number > 7 or number == 4 or number == 5:
         return False
     if number == 6:
         value = value & 0xE00F | 0xFFFF0000u | DR6_FIXED
     elif number == 7:
-        if value & 0xFF:
-            return False
-        value = value & ~<u32>0xFC00 | 0x400
+        value = value & ~<u32>DR7_NOT_THEIRS | DR7_FIXED
     cpu.dr[number] = value
+    cpu.watching = cpu.dr[7] & DR7_ENABLED != 0
+    update_mode(cpu)
     return True
 
 

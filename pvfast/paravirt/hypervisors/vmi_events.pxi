@@ -94,7 +94,7 @@ cdef bint software_interrupt(Guest* g, CPU* cpu, u32 vector) noexcept nogil:
 cdef void exception(Guest* g, CPU* cpu, u32 vector, u32 error, bint has_error) noexcept nogil:
     """An exception in the guest: the hypervisor's business first, then the guest's."""
     if vector == VECTOR_GP and error == 0:
-        if cpu.cpl == KERNEL_RING and emulate_privileged(g, cpu) or cpu.cpl == 3 and emulate_sysenter(g, cpu):
+        if cpu.cpl == KERNEL_RING and emulate_privileged(g, cpu) or cpu.cpl == 3 and emulate_user(g, cpu):
             if cpu.exit != EXIT_NONE:       # the host performs a device's access, then it traps again
                 return
             charge_trap(cpu)
@@ -217,12 +217,24 @@ cdef bint write_msr(Guest* g, CPU* cpu) noexcept nogil:
     return True
 
 
-cdef bint emulate_sysenter(Guest* g, CPU* cpu) noexcept nogil:
-    """SYSENTER in ring 3, into the guest's ring 1; the real MSR is 0, so it traps."""
+cdef bint emulate_user(Guest* g, CPU* cpu) noexcept nogil:
+    """In ring 3: ports, where the guest allows them, and SYSENTER, whose real MSR is 0."""
     cdef u32 first, second
-    cdef u32 selector = g.sysenter[0] & 0xFFFC
-    if not (fetch_code(cpu, 0, &first) and fetch_code(cpu, 1, &second)) or first != 0x0F or second != 0x34:
+    cdef u32 prefix = 0
+    if not fetch_code(cpu, 0, &first):
         return False
+    if first == 0x66:
+        prefix = 1
+        if not fetch_code(cpu, 1, &first):
+            return False
+    if first & 0xFC == 0xE4 or first & 0xFC == 0xEC:
+        return g.iopl == 3 and emulate_port(cpu, first, prefix)
+    return first == 0x0F and not prefix and fetch_code(cpu, 1, &second) and second == 0x34 and system_enter(g, cpu)
+
+
+cdef bint system_enter(Guest* g, CPU* cpu) noexcept nogil:
+    """Into the guest's ring 1."""
+    cdef u32 selector = g.sysenter[0] & 0xFFFC
     if selector == 0 or not interrupt_guest(cpu, selector | KERNEL_RING, g.sysenter[2],
                                             (selector + 8) & 0xFFFF | KERNEL_RING, g.sysenter[1], NULL, 0):
         return False
