@@ -204,6 +204,24 @@ def patch(ctx: click.Context, image: str, hypervisor: str, vcpus: int | None, cp
 
 
 @cli.command(epilog=_EXIT_CODES)
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def models(name: str | None, as_json: bool) -> None:
+    """List the processor models, or what one model, NAME, charges and where each number is from."""
+    from pvfast.processor import load_model
+    from pvfast.report import tables
+
+    if name is None:
+        found = [load_model(each) for each in MODELS]
+        _print(tables.models_json(found)) if as_json else tables.show(tables.models_report(found))
+        return
+    name = name.lower()
+    _check_choice("NAME", [name], tuple(MODELS))
+    model = load_model(name)
+    _print(tables.model_json(model)) if as_json else tables.show(tables.model_report(model))
+
+
+@cli.command(epilog=_EXIT_CODES)
 @click.argument("mnemonic", required=False)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def isa(mnemonic: str | None, as_json: bool) -> None:

@@ -16,9 +16,10 @@ from click.testing import CliRunner, Result
 import pvfast
 from pvfast.cli import cli
 from pvfast.isa.forms import FORMS as ISA_FORMS
+from pvfast.processor import MODELS
 from tests.images.synthetic import Kernel
 
-COMMANDS = ("run", "sites", "patch", "isa")
+COMMANDS = ("run", "sites", "patch", "models", "isa")
 
 
 def call(*arguments: str | Path) -> Result:
@@ -246,6 +247,18 @@ def test_patch_replaces_neither_its_input_nor_what_is_no_file(image: Path, tmp_p
                                  "file\n")
     assert image.read_bytes() == before
     assert fifo.is_fifo()
+
+
+def test_models() -> None:
+    assert all(name in call("models").output for name in MODELS)
+    result = call("models", "SKYLAKE")
+    assert result.exit_code == 0
+    line = next(line for line in result.output.splitlines() if line.startswith("cli "))
+    assert line.split() == ["cli", "8", "2-20", "assumed:", "twice", "IL-SK's", "CLD;", "range", "2-20"]
+    value = json.loads(call("models", "pentium4", "--json").output)
+    assert value["cycles"]["cli"]["high"] == 90
+    assert value["prediction"]["return_stack"]["number"] == 16
+    assert call("models", "i4004").exit_code == 2
 
 
 def test_isa() -> None:

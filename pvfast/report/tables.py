@@ -6,6 +6,7 @@ into a pipe goes plain text, as wide as it needs to be. Next: ``progress.py``.
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from itertools import groupby
 from typing import Any, TextIO
 
@@ -21,6 +22,8 @@ from pvfast.experiments.workloads import FORMS, Counts
 from pvfast.isa.document import flag_letters, needs
 from pvfast.isa.form import Form
 from pvfast.paravirt.linux import OperationSummary, PatchedSite, SiteRow
+from pvfast.processor import Model
+from pvfast.processor.cpuid import FEATURE_BITS
 
 #: Of text that goes to a file or a pipe: nothing is cut or wrapped.
 _PIPE_COLUMNS = 250
@@ -266,6 +269,50 @@ def isa_json(forms: Sequence[Form]) -> str:
     return to_json({"kind": "isa", "schema": 1, "forms": [
         {name: getattr(row, name) for name in columns}
         | {name: flag_letters(getattr(row, name)) for name in ("reads", "writes", "undefined")} for row in forms]})
+
+
+def models_report(models: Sequence[Model]) -> list[RenderableType]:
+    """What ``pvfast models`` shows: a line per processor."""
+    table = _table(("model", "CPUID", "branches", "features"), left=4)
+    for model in models:
+        signature = f"{model.cpuid[1][0]:#x}" if model.cpuid else _NOTHING
+        names = [name for name, bit in FEATURE_BITS.items() if model.features >> bit & 1]
+        table.add_row(model.name, signature, "predicted" if model.prediction else "always right", " ".join(names))
+    return [table, Text("pvfast models NAME lists what it charges, and where each number is from.")]
+
+
+def models_json(models: Sequence[Model]) -> str:
+    """What ``pvfast models --json`` prints."""
+    return to_json({"kind": "models", "schema": 1, "models": [model.name for model in models]})
+
+
+def model_report(model: Model) -> list[RenderableType]:
+    """What ``pvfast models NAME`` shows: every number with its range and source."""
+    table = _table(("class", "cycles", "range", "source"), left=1)
+    table.columns[-1].justify = "left"
+    for name, cost in model.cycles.items():
+        span = f"{cost.low}-{cost.high}" if cost.low != cost.high else ""
+        table.add_row(name, str(cost.cycles), span, cost.source)
+    parts: list[RenderableType] = [_heading(f"{model.name}: modelled cycles by cost class"), table, Text()]
+    if model.prediction is None:
+        return [*parts, Text("Every branch counts as predicted.")]
+    branches = _table(("prediction", "number", "source"), left=1)
+    branches.columns[-1].justify = "left"
+    for field in fields(model.prediction):
+        number, source = getattr(model.prediction, field.name)
+        branches.add_row(field.name.replace("_", " "), str(number), source)
+    return [*parts, _heading("Branch prediction: cycles of a wrong guess, and sizes"), branches]
+
+
+def model_json(model: Model) -> str:
+    """What ``pvfast models NAME --json`` prints."""
+    return to_json({
+        "kind": "model", "schema": 1, "model": model.name,
+        "cycles": {name: cost._asdict() for name, cost in model.cycles.items()},
+        "prediction": model.prediction and {
+            field.name: dict(zip(("number", "source"), getattr(model.prediction, field.name), strict=True))
+            for field in fields(model.prediction)},
+    })
 
 
 def _table(columns: Sequence[str], left: int) -> Table:
