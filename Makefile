@@ -6,6 +6,7 @@
 #   make fuzz     1,000,000 cases, recorded under docs/          make fuzz-bytes  hostile machines, under sanitizers
 #   make bench    asv, on the last commit                        make bench-peers  docs/performance-table.md
 #   make wheel    build a wheel and try it elsewhere             make instructions  docs/instructions.md, from the rows
+#   make operations  docs/operations.md, from the table
 #   make clean    remove what was built                          make distclean  ... and the environments
 #
 # ARGS is passed on: `make run ARGS="--json run.json"`, `make test ARGS="-k segments"`. Safe with -j.
@@ -30,7 +31,7 @@ EXTRAS = $(BIN)/python -c 'import sys, tomllib; project = tomllib.load(open("pyp
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build run test gate check lint warnings stubs generator doctests checked bench bench-peers fuzz \
-    fuzz-bytes instructions wheel clean distclean
+    fuzz-bytes instructions operations wheel clean distclean
 
 help:
 	@sed -n '/^#   make/s/^# *//p' Makefile
@@ -123,6 +124,9 @@ fuzz: $(BUILT)
 
 instructions: $(VENV)/created
 	$(BIN)/python -m pvfast.isa.document docs/differential.json docs/instructions.md
+
+operations: $(BUILT)
+	$(BIN)/python -m pvfast.paravirt.document docs/operations.md
 
 fuzz-bytes: $(BUILT)
 	$(COPY)

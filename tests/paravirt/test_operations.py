@@ -1,10 +1,12 @@
 """The layout of the paravirt operations by era: offsets, types, configurations, and the counts."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from pvfast.errors import PvfastError
+from pvfast.paravirt.document import document
 from pvfast.paravirt.operations import ERAS, ERAS_64, FUSED, Convention, era
 from pvfast.paravirt.sites import PatchType
 
@@ -219,3 +221,8 @@ def test_unknown_names_are_typed_errors():
         era("2.4.0")
     with pytest.raises(PvfastError, match="no operation 'set_pud'"):
         era("2.6.20")["set_pud"]
+
+
+def test_documented_table_is_what_the_rows_give():
+    docs = Path(__file__).parents[2] / "docs"
+    assert (docs / "operations.md").read_text(encoding="utf-8") == document(), "run `make operations`"
