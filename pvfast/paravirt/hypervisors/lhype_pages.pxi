@@ -64,7 +64,7 @@ cdef u32* directory_entry(Guest* g, CPU* cpu, u32 directory, u32 linear) noexcep
     return shadow_page(g, cpu, g.frames + directory) + (linear >> PGDIR_SHIFT)
 
 
-cdef void release_table(Guest* g, CPU* cpu, u32* entry) noexcept nogil:
+cdef void release_table(Guest* g, u32* entry) noexcept nogil:
     """What a directory entry leads to is free again."""
     cdef u32 frame = entry[0] >> 12
     if entry[0] & PTE_P and frame - g.frames - PAGE_DIRECTORIES < SHADOW_TABLES and g.free_count < SHADOW_TABLES:
@@ -79,7 +79,7 @@ cdef void release_directory(Guest* g, CPU* cpu, u32 directory, u32 end) noexcept
     cdef u32 i
     for i in range(end):
         if entry[i]:
-            release_table(g, cpu, &entry[i])
+            release_table(g, &entry[i])
 
 
 cdef void release_all(Guest* g, CPU* cpu) noexcept nogil:
@@ -220,11 +220,15 @@ cdef void set_pte(Guest* g, CPU* cpu, u32 cr3, u32 linear, u32 value) noexcept n
 
 
 cdef void set_pmd(Guest* g, CPU* cpu, u32 cr3, u32 index) noexcept nogil:
+    cdef u32* entry
     cdef u32 i
     if index >= TABLE_ENTRIES:
         kill_guest(g, cpu, KILLED_BAD_ADDRESS)
         return
     i = find_directory(g, cr3 & ~<u32>PTE_FLAGS)
     if i < PAGE_DIRECTORIES:
-        release_table(g, cpu, directory_entry(g, cpu, i, index << PGDIR_SHIFT))
-        flush_tlb(cpu)
+        entry = directory_entry(g, cpu, i, index << PGDIR_SHIFT)
+        if entry[0]:
+            release_table(g, entry)
+            if i == g.current:
+                flush_tlb(cpu)
