@@ -11,7 +11,8 @@ cdef enum:
     GATES = FIRST_EXTERNAL_VECTOR + LGUEST_IRQS         # lguest keeps these, and the system call's
     SYSCALL_GATE = GATES
     CONSOLE_BYTES = 16384
-    HYPERCALLS = LHCALL_LOAD_TLS + 1
+    HYPERCALLS = LHCALL_SEND_INTERRUPTS + 1
+    LHCALL_UNUSED = 11                  # in every release
     GATE_TYPE_SHIFT = 8
     GATE_INTERRUPT = 0xE
     GATE_TRAP = 0xF
@@ -23,6 +24,17 @@ cdef enum:
     SHADOW_PAGES = 64                   # the directories, then page tables
     SHADOW_TABLES = SHADOW_PAGES - PAGE_DIRECTORIES
 
+cdef struct Layout:         # of lguest_data, where releases differ
+    u32 bytes
+    u32 irq_pending         # 0: it has none
+    u32 hcall_status
+    u32 hcalls
+    u32 entry_bytes
+    u32 reserve_mem
+    u32 tsc_khz
+    u32 noirq_start
+    u32 noirq_end
+
 cdef struct PageDirectory:
     bint used
     u32 guest               # physical address of the guest's
@@ -30,6 +42,8 @@ cdef struct PageDirectory:
 
 cdef struct Guest:
     bint started
+    bint later              # the interface of 2.6.31, not of 2.6.23
+    Layout layout
     u32 frames              # physical memory of the guest, in pages: [0, frames); the shadow pages follow
     u32 page_offset         # linear address of its physical 0: kernel mappings are at and above it
     bint initialised        # by LHCALL_LGUEST_INIT
@@ -58,6 +72,17 @@ cdef struct Guest:
     char message[LGUEST_CRASH_BYTES]
 
 
+cdef void choose_layout(Guest* g, bint later) noexcept nogil:
+    g.later = later
+    if later:
+        g.layout = [LGUEST_DATA_BYTES_2_6_31, LGUEST_DATA_IRQ_PENDING_2_6_31, LGUEST_DATA_HCALL_STATUS_2_6_31,
+                    LGUEST_DATA_HCALLS_2_6_31, LHCALL_ENTRY_BYTES_2_6_31, LGUEST_DATA_RESERVE_MEM_2_6_31,
+                    LGUEST_DATA_TSC_KHZ_2_6_31, LGUEST_DATA_NOIRQ_START_2_6_31, LGUEST_DATA_NOIRQ_END_2_6_31]
+    else:
+        g.layout = [LGUEST_DATA_BYTES, 0, LGUEST_DATA_HCALL_STATUS, LGUEST_DATA_HCALLS, LHCALL_ENTRY_BYTES,
+                    LGUEST_DATA_RESERVE_MEM, LGUEST_DATA_TSC_KHZ, LGUEST_DATA_NOIRQ_START, LGUEST_DATA_NOIRQ_END]
+
+
 cdef void kill_guest(Guest* g, CPU* cpu, u32 reason) noexcept nogil:
     """End the guest for what it asked for."""
     g.killed = <i32>reason
@@ -75,6 +100,10 @@ cdef u32 get_word(CPU* cpu, u32 physical) noexcept nogil:
     return table_read(cpu, physical)
 
 
+cdef u8 get_byte(CPU* cpu, u32 physical) noexcept nogil:
+    return <u8>(get_word(cpu, physical & ~<u32>3) >> (8 * (physical & 3)))
+
+
 cdef void put_word(CPU* cpu, u32 physical, u32 value) noexcept nogil:
     """A device where the guest's memory should be ignores it."""
     physical_write(cpu, physical, 4, value)
@@ -89,6 +118,12 @@ cdef bint irq_enabled(Guest* g, CPU* cpu) noexcept nogil:
 cdef void set_irq_enabled(Guest* g, CPU* cpu, u32 flags) noexcept nogil:
     if g.initialised:
         put_word(cpu, g.lguest_data + LGUEST_DATA_IRQ_ENABLED, flags)
+
+
+cdef void set_irq_pending(Guest* g, CPU* cpu, u32 flags) noexcept nogil:
+    """Tell a guest that looks for it whether there is something to fetch when it enables interrupts."""
+    if g.layout.irq_pending:
+        put_word(cpu, g.lguest_data + g.layout.irq_pending, flags)
 
 
 cdef void write_timestamp(Guest* g, CPU* cpu) noexcept nogil:

@@ -32,6 +32,7 @@ include "lhype_traps.pxi"
 include "lhype_hypercalls.pxi"
 
 PAGE = 4096
+_RELEASES = ("2.6.23", "2.6.31")
 _TABLE_ENTRIES = 1024
 _PAGE_PRESENT = 0x007               # the launcher's: present, writable, user
 _CR0 = 0x80010031                   # PG WP NE ET PE
@@ -60,6 +61,11 @@ cdef bint lhype_event(void* state, CPU* cpu, u32 vector, u32 error, bint has_err
 cdef class LhypeHost(HypervisorBase):
     """The host side of lhype, with one guest. `pvfast.paravirt.hypervisors.lhype.Lhype` is what to use.
 
+    Parameters
+    ----------
+    release : {"2.6.23", "2.6.31"}, optional
+        Whose interface the guest uses; the built-in kernel uses that of 2.6.23.
+
     Design: segments reach all 4 GiB: nothing of the host is in the guest's linear address space, so there is no
     switcher to protect, and full segments let the core decode the guest as flat. The last pages of RAM hold the shadow
     tables; the guest is told of less memory, and an entry of its tables that names more ends it.
@@ -81,6 +87,11 @@ cdef class LhypeHost(HypervisorBase):
     def __dealloc__(self):
         free(self.guest)
 
+    def __init__(self, release="2.6.23"):
+        if release not in _RELEASES:
+            raise PvfastError(f"no interface of lguest is recorded for Linux {release}: choose {' or '.join(_RELEASES)}")
+        choose_layout(self.guest, release == _RELEASES[1])
+
     def start(self, machine, image):
         """Do what the launcher does: load a guest image, and stand behind its signature.
 
@@ -92,7 +103,7 @@ cdef class LhypeHost(HypervisorBase):
         machine : pvfast.Machine
             Made with this hypervisor.
         image : pvfast.guest.GuestImage
-            Or anything with `code`, `physical` and `linear`.
+            Or anything with `code`, `physical`, `linear` and `era`, which says where such a kernel is entered.
 
         Raises
         ------
@@ -101,6 +112,7 @@ cdef class LhypeHost(HypervisorBase):
         """
         cdef Guest* g = self.guest
         cdef u32 i
+        cdef bint later
         if machine.hypervisor is not self:
             raise PvfastError("start() needs the machine that was made with this hypervisor: Machine(hypervisor=...)")
         found = image.code.find(interface.LGUEST_SIGNATURE)
@@ -115,7 +127,9 @@ cdef class LhypeHost(HypervisorBase):
             raise ImageError(f"a guest of {frames} pages cannot hold this kernel, which ends at physical "
                              f"{image.physical + len(image.code):#x} and is mapped with an offset of {offset:#x}")
 
+        later = g.later
         memset(g, 0, sizeof(Guest))
+        choose_layout(g, later)
         g.frames = frames
         g.page_offset = offset
         g.timer_cycles = NEVER

@@ -1,7 +1,8 @@
-"""lhype's interface, which is lguest's of Linux 2.6.23: numbers and layouts, nothing else.
+"""lhype's interface, which is lguest's of Linux 2.6.23, and what 2.6.31 made of it: numbers and layouts, nothing else.
 
 Names and values are those of include/linux/lguest.h and lguest_launcher.h, offsets are in bytes. ``lhype.py`` patches
-with them, ``lhype_host.pyx`` serves them, the guest's ``lhype_*.S`` are assembled with them.
+with them, ``lhype_host.pyx`` serves them, the guest's ``lhype_*.S`` are assembled with those of 2.6.23. Names that end
+in ``_2_6_31`` are what that release has instead.
 """
 
 import enum
@@ -9,6 +10,7 @@ import enum
 #: ``int $0x1f`` enters the host; the number is in EAX, arguments in the registers below, the result in EAX.
 LGUEST_TRAP_ENTRY = 0x1F
 LHCALL_ARGUMENTS = ("edx", "ebx", "ecx")
+LHCALL_ARGUMENTS_2_6_31 = ("ebx", "ecx", "edx")
 
 #: The launcher searches the kernel for this and enters behind it.
 LGUEST_SIGNATURE = b"GenuineLguest"
@@ -26,7 +28,7 @@ class IntEnum(enum.IntEnum):
 
 
 class Lhcall(IntEnum):
-    """``LHCALL_*``."""
+    """``LHCALL_*``. 2.6.31 has the last three, and neither LOAD_GDT nor the DMA; its CRASH is called SHUTDOWN."""
 
     FLUSH_ASYNC = 0
     LGUEST_INIT = 1
@@ -44,6 +46,9 @@ class Lhcall(IntEnum):
     SET_PTE = 14
     SET_PMD = 15
     LOAD_TLS = 16
+    NOTIFY = 17
+    LOAD_GDT_ENTRY = 18
+    SEND_INTERRUPTS = 19
 
 
 class Killed(IntEnum):
@@ -75,9 +80,24 @@ LGUEST_DATA_NOIRQ_START = 1120
 LGUEST_DATA_NOIRQ_END = 1124
 LGUEST_DATA_BYTES = 1128
 
-# The ring of asynchronous hypercalls: a status byte each, and struct hcall_ring {eax, edx, ebx, ecx}.
+# The same in 2.6.31: irq_pending is X86_EFLAGS_IF when an interrupt waits for the guest to enable interrupts.
+LGUEST_DATA_IRQ_PENDING_2_6_31 = 20
+LGUEST_DATA_HCALL_STATUS_2_6_31 = 24
+LGUEST_DATA_HCALLS_2_6_31 = 88
+LGUEST_DATA_RESERVE_MEM_2_6_31 = 1368
+LGUEST_DATA_TSC_KHZ_2_6_31 = 1372
+LGUEST_DATA_PGDIR_2_6_31 = 1376
+LGUEST_DATA_NOIRQ_START_2_6_31 = 1380
+LGUEST_DATA_NOIRQ_END_2_6_31 = 1384
+LGUEST_DATA_KERNEL_ADDRESS_2_6_31 = 1388
+LGUEST_DATA_SYSCALL_VEC_2_6_31 = 1392
+LGUEST_DATA_BYTES_2_6_31 = 1396
+
+# The ring of asynchronous hypercalls: a status byte each, and struct hcall_ring {eax, edx, ebx, ecx}, in 2.6.31 struct
+# hcall_args, the number and four arguments.
 LHCALL_RING_SIZE = 64
 LHCALL_ENTRY_BYTES = 16
+LHCALL_ENTRY_BYTES_2_6_31 = 20
 LHCALL_PENDING = 0
 LHCALL_DONE = 0xFF
 

@@ -69,12 +69,15 @@ cdef void maybe_do_interrupt(Guest* g, CPU* cpu) noexcept nogil:
         set_irq_enabled(g, cpu, EFLAGS_IF)
         g.halted = cpu.halted = False
     elif not irq_enabled(g, cpu):
+        set_irq_pending(g, cpu, EFLAGS_IF)
         return
     write_timestamp(g, cpu)
     irq = lowest_bit(irqs)
     if g.idt[FIRST_EXTERNAL_VECTOR + irq] == 0:
         return
     g.irqs_pending &= ~(<u32>1 << irq)
+    if irqs & (irqs - 1) == 0:
+        set_irq_pending(g, cpu, 0)
     if enter(g, cpu, g.idt[FIRST_EXTERNAL_VECTOR + irq], 0, False):
         g.interrupts += 1
     else:
