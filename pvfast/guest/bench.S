@@ -126,20 +126,32 @@ bench_\name:
 	workload signal_catch
 	workload protection_fault
 
+/*
+ * ECX: iterations, EDX: entry point. A process of its own, child of the idle task that we are; which idles until
+ * no process is left.
+ */
 start_user:
 	movl $(init_thread_union + THREAD_SIZE), %esp
-	movl %ecx, %ebx
-	movl $__USER_DS, %eax
-	movl %eax, %ds
-	movl %eax, %es
-	xorl %ecx, %ecx
-	movl %ecx, %gs                  /* the per-CPU segment is not the user's */
-	pushl %eax
-	pushl $USER_STACK_TOP
-	pushl $(X86_EFLAGS_IF + X86_EFLAGS_RESERVED)
-	pushl $__USER_CS
-	pushl %edx
-	INTERRUPT_RETURN
+	subl $PT_BYTES, %esp
+	movl %esp, %eax
+	call start_thread
+	movl %esp, %eax
+	call do_fork
+	addl $PT_BYTES, %esp
+	movl %eax, exit_status          /* in case there is none */
+cpu_idle:
+	call schedule
+	cmpl $0, nr_threads
+	je 2f
+	raw_local_irq_disable
+	testl $_TIF_NEED_RESCHED, init_thread_union + TI_flags
+	jnz 1f
+	paravirt_call safe_halt
+	jmp cpu_idle
+1:	raw_local_irq_enable
+	jmp cpu_idle
+2:	call leave_mm
+	jmp bench_done
 
 /* The host stops here; one that does not gets an idle kernel again. */
 bench_done:

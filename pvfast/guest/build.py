@@ -14,7 +14,7 @@ from pvfast.errors import ImageError, PvfastError
 from pvfast.guest.benchmarks import located
 from pvfast.guest.image import GuestImage
 from pvfast.guest.notes import parse_notes
-from pvfast.guest.prelude import LOAD_PHYSICAL, PAGE_OFFSET, USER_TEXT, macros, operations_table, symbols
+from pvfast.guest.prelude import LOAD_PHYSICAL, PAGE_OFFSET, USER_DATA, USER_TEXT, macros, operations_table, symbols
 from pvfast.paravirt.hypervisors import hypervisor as find_hypervisor
 from pvfast.paravirt.hypervisors.native import Native
 from pvfast.paravirt.operations import ERAS, Convention
@@ -25,9 +25,11 @@ from pvfast.paravirt.smp_alternatives import unpack_locks
 
 #: Link order; it is the order of the probes too, so paravirt.S, with the last resort, is last.
 SOURCES = (
-    "constants.S", "operations.S", "atomic.S",
+    "constants.S", "structures.S", "operations.S", "atomic.S",
     "head.S", "main.S", "traps.S", "entry.S", "syscalls.S", "syscall_table.S",
-    "slab.S", "usercopy.S", "files.S", "devices.S", "msr.S", "ptrace.S", "time.S", "tls.S",
+    "slab.S", "sched.S", "wait.S", "page_alloc.S", "mm.S", "page_table.S", "mmap.S", "fault.S",
+    "fork.S", "exec.S", "exit.S",
+    "usercopy.S", "files.S", "devices.S", "msr.S", "ptrace.S", "time.S", "tls.S",
     "signal.S", "signal_task.S", "signal_frame.S",
     "bench.S", "user.S", "user_io.S", "user_signal.S",
     "native_cpu.S", "native_memory.S", "native_irq.S",
@@ -42,8 +44,7 @@ SOURCES = (
 GUEST_ERAS = tuple(name for name in ERAS if paravirt_era(name).convention is not Convention.CALLEE_SAVE)
 
 _TEXT = ".text"
-_USER = ".user.text"
-_PAGE_BYTES = 4096
+_USER_TEXT, _USER_DATA = ".user.text", ".user.data"
 
 #: Sections of the kernel in memory order, those that an era has; the first has an address, the others follow.
 _KERNEL_SECTIONS = (
@@ -71,7 +72,7 @@ def source_texts(era: str = "2.6.20", hypervisor: str = Native.name) -> list[tup
     Examples
     --------
     >>> [name for name, _ in source_texts()][:3]
-    ['prelude', 'constants.S', 'operations.S']
+    ['prelude', 'constants.S', 'structures.S']
     """
     here = files("pvfast.guest")
     texts = [(name, here.joinpath(name).read_text(encoding="utf-8")) for name in SOURCES]
@@ -123,7 +124,7 @@ def _assembled(era: str, hypervisor: str) -> GuestImage:
         assembler.add(source, name)
     linear = PAGE_OFFSET + LOAD_PHYSICAL
     program = assembler.link({
-        _TEXT: linear, **dict.fromkeys(_KERNEL_SECTIONS[1:]), _USER: USER_TEXT,
+        _TEXT: linear, **dict.fromkeys(_KERNEL_SECTIONS[1:]), _USER_TEXT: USER_TEXT, _USER_DATA: USER_DATA,
     })
     text = program.sections[_TEXT]
     sites = unpack_records(program.sections[".parainstructions"].code, text.address, text.end, layout.patch_types,
@@ -153,9 +154,11 @@ def _image(program: Program, linear: int) -> bytes:
     code = bytearray(max(section.end for section in sections) - linear)
     for section in sections:
         code[section.address - linear:section.end - linear] = section.code
-    user = program.sections[_USER].code
-    if len(user) > _PAGE_BYTES:
-        raise ImageError(f"the user program has {len(user)} bytes: it must fit its page")
-    page = program.labels["user_text_page"] - linear
-    code[page:page + len(user)] = user
+    for name, place, end in ((_USER_TEXT, "user_text_page", "user_data_page"),
+                             (_USER_DATA, "user_data_page", "empty_zero_page")):
+        section = program.sections[name]
+        page, room = program.labels[place] - linear, program.labels[end] - program.labels[place]
+        if len(section.code) > room:
+            raise ImageError(f"{name} has {len(section.code)} bytes: its pages hold {room}")
+        code[page:page + len(section.code)] = section.code
     return bytes(code)

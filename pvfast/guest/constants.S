@@ -1,10 +1,10 @@
 /*
  * Numbers that every other file of the guest kernel uses; no code.
  *
- * What is not here comes from Python (prelude.py): PAGE_OFFSET and USER_TEXT, the offsets PARAVIRT_* of
- * paravirt_ops, CLBR_*, paravirt_call and the macros of the patch sites, and Xen's interface. The values are
- * Linux 2.6.20's for i386 wherever that kernel has the thing at all.
- * Next: operations.S, atomic.S, more macros; head.S, the first instructions.
+ * What is not here comes from Python (prelude.py): PAGE_OFFSET, USER_TEXT and USER_DATA, the offsets
+ * PARAVIRT_* of paravirt_ops, CLBR_*, paravirt_call and the macros of the patch sites, and Xen's interface. The
+ * values are Linux 2.6.20's for i386 wherever that kernel has the thing at all.
+ * Next: structures.S, the layouts; operations.S, atomic.S, macros; head.S, the first instructions.
  */
 
 /* Memory: pgtable.h, page.h, thread_info.h. */
@@ -24,7 +24,8 @@
 .equ __PAGE_KERNEL, 0x063               /* present, writable, accessed, dirty */
 .equ PAGE_KERNEL_RO, 0x061
 .equ PAGE_READONLY, 0x025               /* present, user, accessed */
-.equ PAGE_SHARED, 0x067                 /* present, writable, user, accessed, dirty */
+.equ PAGE_COPY, 0x025                   /* the same: a write is a fault, which copies the page */
+.equ PAGE_SHARED, 0x027                 /* present, writable, user, accessed */
 
 /* Processor: cr0, EFLAGS, MSRs, CPUID function 1. */
 .equ X86_CR0_EM, 0x00000004
@@ -86,128 +87,6 @@
 .equ EXTERNAL_VECTORS, 16               /* both 8259A */
 .equ SYSCALL_VECTOR, 0x80
 
-/* struct pt_regs: what SAVE_ALL leaves on the stack. */
-.equ PT_EBX, 0
-.equ PT_ECX, 4
-.equ PT_EDX, 8
-.equ PT_ESI, 12
-.equ PT_EDI, 16
-.equ PT_EBP, 20
-.equ PT_EAX, 24
-.equ PT_DS, 28
-.equ PT_ES, 32
-.equ PT_GS, 36
-.equ PT_ORIG_EAX, 40
-.equ PT_EIP, 44
-.equ PT_CS, 48
-.equ PT_EFLAGS, 52
-.equ PT_OLDESP, 56
-.equ PT_OLDSS, 60
-
-/* struct thread_info, at the low end of the kernel stack. */
-.equ TI_task, 0
-.equ TI_exec_domain, 4
-.equ TI_flags, 8
-.equ TI_status, 12
-.equ TI_cpu, 16
-.equ TI_preempt_count, 20
-
-/* struct task_struct, as much as there is of it, with its thread_struct. */
-.equ TASK_tgid, 0
-.equ TASK_real_parent, 4
-.equ TASK_thread, 8
-.equ THREAD_tls_array, 0
-.equ THREAD_esp0, 24
-.equ THREAD_sysenter_cs, 28
-.equ THREAD_trap_no, 32                 /* of the last exception in user mode, for its signal's handler */
-.equ THREAD_error_code, 36
-.equ THREAD_cr2, 40
-.equ THREAD_iopl, 44
-.equ THREAD_debugreg, 48                /* eight */
-.equ THREAD_BYTES, 80
-.equ TASK_thread_info, TASK_thread + THREAD_BYTES
-.equ TASK_files, TASK_thread_info + 4
-.equ TASK_sighand, TASK_files + 4
-.equ TASK_blocked, TASK_sighand + 4
-.equ TASK_pending, TASK_blocked + 4
-.equ TASK_sigqueue, TASK_pending + 4    /* the struct sigqueues of what is pending */
-.equ NR_TASKS, 16
-
-/* struct thread_info's flags. */
-.equ _TIF_SIGPENDING, 1 << 2
-.equ _TIF_NEED_RESCHED, 1 << 3
-.equ _TIF_DEBUG, 1 << 17
-
-/* struct file, file_operations, files_struct: fs.h, file.h. */
-.equ F_op, 0
-.equ F_count, 4
-.equ F_pos, 8
-.equ F_private, 12
-.equ FILE_BYTES, 16
-.equ FOP_read, 0
-.equ FOP_write, 4
-.equ FOP_release, 8
-.equ NR_FILES, 48
-.equ NR_OPEN, 32
-.equ FILES_fd, 0
-.equ FILES_BYTES, 4 * NR_OPEN
-.equ NAME_BYTES, 32
-
-/* Signals: signal.h, sigcontext.h. */
-.equ NSIG, 32
-.equ SIGILL, 4
-.equ SIGTRAP, 5
-.equ SIGBUS, 7
-.equ SIGFPE, 8
-.equ SIGKILL, 9
-.equ SIGUSR1, 10
-.equ SIGSEGV, 11
-.equ SIGPIPE, 13
-.equ SIGCHLD, 17
-.equ SIGCONT, 18
-.equ SIGSTOP, 19
-.equ SIGURG, 23
-.equ SIGWINCH, 28
-.equ SIG_DFL, 0
-.equ SIG_IGN, 1
-.equ SA_RESTORER, 0x04000000
-.equ SA_RESTART, 0x10000000
-.equ SA_NODEFER, 0x40000000
-.equ SA_handler, 0
-.equ SA_flags, 4
-.equ SA_restorer, 8
-.equ SA_mask, 12
-.equ SIGSET_BYTES, 8
-.equ SIGACTION_BYTES, 20
-.equ SIGHAND_action, 0
-.equ SIGHAND_BYTES, NSIG * SIGACTION_BYTES
-.equ SIGQUEUE_next, 0
-.equ SIGQUEUE_signo, 4
-.equ SIGQUEUE_BYTES, 8
-.equ SC_gs, 0
-.equ SC_fs, 4
-.equ SC_es, 8
-.equ SC_ds, 12
-.equ SC_EDI, 16
-.equ SC_ESI, 20
-.equ SC_EBP, 24
-.equ SC_ESP, 28
-.equ SC_EBX, 32
-.equ SC_EDX, 36
-.equ SC_ECX, 40
-.equ SC_EAX, 44
-.equ SC_EIP, 56
-.equ SC_CS, 60
-.equ SC_EFLAGS, 64
-.equ SC_SS, 72
-.equ SC_oldmask, 80
-.equ SIGCONTEXT_BYTES, 88
-.equ SIGFRAME_BYTES, 8 + SIGCONTEXT_BYTES + 4 + 8
-.equ FIX_EFLAGS, 0x00040dd5             /* AC, OF, DF, TF, SF, ZF, AF, PF, CF: what a handler may change */
-
-/* struct mm_struct. */
-.equ MM_pgd, 0                          /* linear */
-
 /* struct tss_struct. */
 .equ TSS_BYTES, 104
 .equ TSS_esp0, 4
@@ -218,19 +97,36 @@
 /* struct i386_pda, the per-CPU data; percpu.S lays it out. */
 .equ PDA_pcurrent, 8
 
-/* The user program: its own pages, its own page table. */
-.equ USER_STACK, USER_TEXT + PAGE_SIZE
-.equ USER_STACK_TOP, USER_STACK + PAGE_SIZE
+/* A process: text, data and stack of the built-in programs, then what it maps. USER_DATA comes from Python. */
+.equ USER_TEXT_PAGES, (USER_DATA - USER_TEXT) / PAGE_SIZE
+.equ USER_DATA_PAGES, 2
+.equ USER_STACK_TOP, PAGE_OFFSET
+.equ USER_STACK_PAGES, 4
+.equ TASK_UNMAPPED_BASE, 0x40000000
+.equ SHARED_FILE_PAGES, 64
 .equ PGDIR_SHIFT, 22
+.equ PGDIR_SIZE, 1 << PGDIR_SHIFT
+.equ USER_PTRS_PER_PGD, PAGE_OFFSET >> PGDIR_SHIFT
 .equ USER_TEXT_INDEX, (USER_TEXT >> PAGE_SHIFT) & (PTRS_PER_TABLE - 1)
-.equ USER_STACK_INDEX, (USER_STACK >> PAGE_SHIFT) & (PTRS_PER_TABLE - 1)
+
+.equ PROT_READ, 1
+.equ PROT_WRITE, 2
+.equ PROT_EXEC, 4
+.equ MAP_SHARED, 0x01
+.equ MAP_PRIVATE, 0x02
+.equ MAP_FIXED, 0x10
+.equ MAP_ANONYMOUS, 0x20
+.equ WNOHANG, 1
 
 /* System calls and errors: unistd.h, errno.h. */
 .equ __NR_exit, 1
+.equ __NR_fork, 2
 .equ __NR_read, 3
 .equ __NR_write, 4
 .equ __NR_open, 5
 .equ __NR_close, 6
+.equ __NR_waitpid, 7
+.equ __NR_execve, 11
 .equ __NR_time, 13
 .equ __NR_lseek, 19
 .equ __NR_getpid, 20
@@ -239,9 +135,11 @@
 .equ __NR_kill, 37
 .equ __NR_getppid, 64
 .equ __NR_gettimeofday, 78
+.equ __NR_munmap, 91
 .equ __NR_iopl, 110
 .equ __NR_sigreturn, 119
 .equ __NR_rt_sigaction, 174
+.equ __NR_mmap2, 192
 .equ __NR_set_thread_area, 243
 .equ NR_syscalls, 320
 .equ CYC2NS_SCALE_FACTOR, 10
@@ -252,6 +150,8 @@
 .equ EINTR, 4
 .equ EIO, 5
 .equ EBADF, 9
+.equ ECHILD, 10
+.equ EAGAIN, 11
 .equ ENOMEM, 12
 .equ EFAULT, 14
 .equ ENODEV, 19

@@ -77,7 +77,7 @@ site_syscall_exit:
 	DISABLE_INTERRUPTS CLBR_ANY
 	movl $-THREAD_SIZE, %ebp
 	andl %esp, %ebp
-	cmpl $0, TI_flags(%ebp)
+	cmpw $0, TI_flags(%ebp)
 	jne work_pending
 restore_all:
 	RESTORE_REGS
@@ -96,11 +96,21 @@ syscall_badsys:
 	movl $-ENOSYS, PT_EAX(%esp)
 	jmp syscall_exit
 
-/* Signals come here, and leave through resume_userspace, which looks again. */
+/* Rescheduling and signals; then everything is looked at again. */
 work_pending:
+	testl $_TIF_NEED_RESCHED, TI_flags(%ebp)
+	jz work_notifysig
+	call schedule
+	jmp resume_userspace
+work_notifysig:
 	movl %esp, %eax
 	call do_signal
 	jmp resume_userspace
+
+/* Where a new task begins. EAX: the task that ran before. */
+ret_from_fork:
+	call schedule_tail
+	jmp syscall_exit
 
 /*
  * sysenter: as above, with the user's stack in EBP and nothing saved by the processor. Interrupts are off
@@ -126,7 +136,7 @@ site_sysenter_disable:
 	DISABLE_INTERRUPTS CLBR_ECX|CLBR_EDX
 	movl $-THREAD_SIZE, %ebp
 	andl %esp, %ebp
-	cmpl $0, TI_flags(%ebp)
+	cmpw $0, TI_flags(%ebp)
 	jne work_pending
 	movl PT_EIP(%esp), %edx
 	movl PT_OLDESP(%esp), %ecx
@@ -151,7 +161,7 @@ resume_userspace:
 	DISABLE_INTERRUPTS CLBR_ANY
 	movl $-THREAD_SIZE, %ebp
 	andl %esp, %ebp
-	cmpl $0, TI_flags(%ebp)
+	cmpw $0, TI_flags(%ebp)
 	jne work_pending
 	jmp restore_all
 

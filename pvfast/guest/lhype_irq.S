@@ -52,7 +52,15 @@ lguest_noirq_start:
 	iret
 lguest_noirq_end:
 
+/* The launcher's page tables are at the end of it, and ours have replaced them. */
 lhype_memory_setup:
+	movl lhype_boot_params, %edx
+	movl BOOT_E820_SIZE(%edx), %eax
+	cmpl $(LOWMEM_TABLES * PGDIR_SIZE), %eax
+	jbe 1f
+	movl $(LOWMEM_TABLES * PGDIR_SIZE), %eax
+1:	movl %eax, memory_end
+	movl $(__stop_data_init_task - PAGE_OFFSET), memory_start
 	movl $lguest_memory_name, %eax
 	ret
 

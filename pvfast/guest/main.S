@@ -37,6 +37,7 @@ start_kernel:
 	movl %eax, cpu_khz
 	.endif
 	paravirt_hook setup_boot_clock
+	call mem_init
 	raw_local_irq_enable
 	call check_fpu
 	paravirt_call banner
@@ -140,9 +141,6 @@ map_user_program:
 	movl $(user_pg_table + USER_TEXT_INDEX * 4), %eax
 	movl $(user_text_page - PAGE_OFFSET + PAGE_READONLY), %edx
 	paravirt_call set_pte
-	movl $(user_pg_table + USER_STACK_INDEX * 4), %eax
-	movl $(user_stack_page - PAGE_OFFSET + PAGE_SHARED), %edx
-	paravirt_call set_pte
 	.ifdef PARAVIRT_alloc_pt
 	xorl %eax, %eax                 /* no task's */
 	movl $((user_pg_table - PAGE_OFFSET) >> PAGE_SHIFT), %edx
@@ -180,8 +178,6 @@ sysenter_enabled:
 cpu_khz:
 	.long 0
 	.endif
-init_mm_pgd:
-	.long swapper_pg_dir            /* a hypervisor that brings its own page tables changes it */
 console_write:
 	.long serial_write              /* (EAX: text, EDX: length) */
 .popsection

@@ -17,9 +17,26 @@ native_patch:
 native_arch_setup:
 	jmp kvm_guest_init
 
+/* Behind the image, up to the first MiB that keeps nothing. There is no BIOS to ask. */
 native_memory_setup:
+	movl $(__stop_data_init_task - PAGE_OFFSET), memory_start
+	movl $(PAGE_OFFSET + MIB), %eax
+1:	addl $MIB, %eax
+	cmpl $(PAGE_OFFSET + LOWMEM_TABLES * PGDIR_SIZE), %eax
+	jae 2f
+	movl (%eax), %ecx
+	notl %ecx
+	movl %ecx, (%eax)
+	cmpl %ecx, (%eax)
+	jne 2f
+	notl (%eax)
+	jmp 1b
+2:	subl $PAGE_OFFSET, %eax
+	movl %eax, memory_end
 	movl $machine_name, %eax
 	ret
+
+.equ MIB, 0x100000
 
 /*
  * Gates for the sixteen lines, and the 8259A pair moved away from the exceptions. All lines stay masked: a

@@ -58,3 +58,14 @@
 	paravirt_call alloc_pt
 	.endif
 .endm
+
+/* pte_val, make_pte and the like: EAX to EAX, the other registers kept; only some releases have them. */
+.macro paravirt_value operation
+	.ifdef PARAVIRT_\operation
+	pushl %ecx
+	pushl %edx
+	paravirt_call \operation
+	popl %edx
+	popl %ecx
+	.endif
+.endm

@@ -53,9 +53,15 @@ hypercall_page:
 xen_shared_info_page:
 	.fill 1024, 4, 0
 
-/* The bytes of .user.text are put here. */
+/* The bytes of .user.text and .user.data are put here. */
 user_text_page:
-	.fill 1024, 4, 0
+	.space USER_TEXT_PAGES * PAGE_SIZE, 0
+user_data_page:
+	.space USER_DATA_PAGES * PAGE_SIZE, 0
+/* Nothing, to be read. */
+empty_zero_page:
+	.space PAGE_SIZE, 0
+user_pages_end:
 user_stack_page:
 	.fill 1024, 4, 0
 
@@ -104,19 +110,33 @@ init_tss:
 	.word 0
 	.word TSS_BYTES                 /* io_bitmap_base: behind the limit, so there is none */
 
+/* The idle task is the boot context. */
 init_task:
-	.long 2                         /* tgid */
-	.long parent_task               /* real_parent */
+	.long TASK_RUNNING, 0           /* state, exit_state */
+	.long init_thread_union
+	.long init_task + TASK_run_list, init_task + TASK_run_list
+	.long 0, 0                      /* in no list of tasks */
+	.long init_task + TASK_children, init_task + TASK_children
+	.long 0, 0
+	.long 0                         /* tgid */
+	.long child_reaper              /* real_parent */
+	.long 0                         /* exit_code */
+	.long 0, init_mm                /* mm, active_mm */
+	.long init_task + TASK_wait_chldexit, init_task + TASK_wait_chldexit
+	.long 0, 0                      /* timestamp */
+	.long init_files
+	.long init_sighand
+	.long 0, 0, 0                   /* blocked, pending, sigqueue */
 	.fill 6, 4, 0                   /* thread.tls_array */
 	.long init_thread_union + THREAD_SIZE   /* thread.esp0 */
 	.long __KERNEL_CS               /* thread.sysenter_cs */
-	.fill 4 + 8, 4, 0               /* thread: what its exceptions were, iopl, debugreg */
-	.long init_thread_union         /* thread_info */
-	.long init_files
-	.long init_sighand
-	.long 0                         /* blocked */
-	.long 0                         /* pending */
-	.long 0                         /* sigqueue */
-parent_task:
+	.space THREAD_BYTES - THREAD_sysenter_cs - 4, 0
+
+/* Process 1: the parent of the first process and of orphans. It never runs, and waits for nobody. */
+child_reaper:
+	.space TASK_children, 0
+	.long child_reaper + TASK_children, child_reaper + TASK_children
+	.long 0, 0
 	.long 1                         /* tgid: what getppid answers */
-	.long parent_task
+	.long child_reaper
+	.space TASK_BYTES - TASK_exit_code, 0

@@ -22,8 +22,9 @@ from pvfast.paravirt.shapes import SiteShape, shapes
 PAGE_OFFSET = 0xC0000000
 #: Physical address of the image's first byte, as for any kernel of this time.
 LOAD_PHYSICAL = 0x100000
-#: Linear address of the user program.
+#: Linear addresses of the built-in user programs: their instructions, which they share, and their data.
 USER_TEXT = 0x08048000
+USER_DATA = 0x0804C000
 
 #: Values of the data members of ``paravirt_ops`` on bare hardware.
 _DATA_MEMBERS = {"kernel_rpl": "0", "shared_kernel_pmd": "1", "paravirt_enabled": "0", "name": "bare_hardware"}
@@ -68,7 +69,7 @@ def symbols(era: Era) -> Mapping[str, int]:
     >>> known["PARAVIRT_irq_disable"], known["__HYPERVISOR_iret"], known["SCHEDOP_block"]
     (104, 23, 1)
     """
-    found = {"PAGE_OFFSET": PAGE_OFFSET, "USER_TEXT": USER_TEXT, **era.symbols()}
+    found = {"PAGE_OFFSET": PAGE_OFFSET, "USER_TEXT": USER_TEXT, "USER_DATA": USER_DATA, **era.symbols()}
     found |= {f"ARGUMENTS_{row.name}": row.argument_words for row in era.operations}
     if era.convention is not Convention.CONSTANT_TYPES:
         found |= {f"{_PATCH}{row.name}": row.patch_type for row in era.operations if row.patch_type is not None}

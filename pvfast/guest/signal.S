@@ -176,11 +176,11 @@ force_sig:
 	popl %ebx
 	ret
 
-/* (EAX: task). It shall look at its signals before it next runs user code. */
+/* (EAX: task). It shall look at its signals before it next runs user code, and not sleep until then. */
 signal_wake_up:
 	movl TASK_thread_info(%eax), %edx
 	set_thread_flag _TIF_SIGPENDING, %edx
-	ret
+	jmp try_to_wake_up
 
 /* (EAX: task), siglock held. Is there still something to deliver? */
 recalc_sigpending:

@@ -1,28 +1,29 @@
 /*
  * Objects of one size: kmem_cache_alloc and kmem_cache_free.
  *
- * Each cache is a list of free objects, linked through their first words, with interrupts off while it is
- * changed: one site that saves and disables, one that restores, as each has in 2.6.20's slab allocator. The
- * objects are part of the image, so a cache is as large as it will ever be. An allocated object holds what its
- * last user left.
+ * Each cache is a stack of free objects, as 2.6.20's array_cache, with interrupts off while it is changed: one
+ * site that saves and disables, one that restores. It is full at the start and does not grow, so that the first
+ * process costs what the second does. An allocated object holds what its last user left, and nothing is stored
+ * in a free one: a page directory is read-only under some hypervisors.
  * Next: files.S, a user of it.
  */
 
 .text
 
-/* A cache of count objects of size bytes. */
+.equ CACHE_avail, 0
+.equ CACHE_entries, 4
+
+/* A cache of count objects of size bytes, which are part of the image. */
 .macro kmem_cache name, size, count
 	.pushsection .data
 	.balign 4
 \name:
-	.long \name\()_objects
-\name\()_objects:
-	.rept \count - 1
-	.long . + \size
-	.space \size - 4, 0
+	.long \count
+	.rept \count
+	.long \name\()_objects + (. - \name - CACHE_entries) / 4 * \size
 	.endr
-	.long 0
-	.space \size - 4, 0
+\name\()_objects:
+	.space \count * \size, 0
 	.popsection
 .endm
 
@@ -30,21 +31,26 @@
 kmem_cache_alloc:
 	movl %eax, %edx
 	__raw_local_irq_save
-	movl (%edx), %ecx
-	testl %ecx, %ecx
-	jz 1f
-	pushl (%ecx)
-	popl (%edx)
-1:	raw_local_irq_restore
+	movl CACHE_avail(%edx), %ecx
+	decl %ecx
+	js 1f
+	movl %ecx, CACHE_avail(%edx)
+	movl CACHE_entries(%edx,%ecx,4), %ecx
+	raw_local_irq_restore
 	movl %ecx, %eax
+	ret
+1:	raw_local_irq_restore
+	xorl %eax, %eax
 	ret
 
 /* (EAX: cache, EDX: object) */
 kmem_cache_free:
-	movl %eax, %ecx
+	pushl %ebx
+	movl %eax, %ebx
 	__raw_local_irq_save
-	pushl (%ecx)
-	popl (%edx)
-	movl %edx, (%ecx)
+	movl CACHE_avail(%ebx), %ecx
+	movl %edx, CACHE_entries(%ebx,%ecx,4)
+	incl CACHE_avail(%ebx)
 	raw_local_irq_restore
+	popl %ebx
 	ret

@@ -19,12 +19,15 @@
 sys_call_table:
 	.long sys_ni_syscall            /* restart_syscall */
 	.long sys_exit
-	ni_syscalls __NR_exit, __NR_read
+	.long sys_fork
 	.long sys_read
 	.long sys_write
 	.long sys_open
 	.long sys_close
-	ni_syscalls __NR_close, __NR_time
+	.long sys_waitpid
+	ni_syscalls __NR_waitpid, __NR_execve
+	.long sys_execve
+	ni_syscalls __NR_execve, __NR_time
 	.long sys_time
 	ni_syscalls __NR_time, __NR_lseek
 	.long sys_lseek
@@ -38,13 +41,17 @@ sys_call_table:
 	.long sys_getppid
 	ni_syscalls __NR_getppid, __NR_gettimeofday
 	.long sys_gettimeofday
-	ni_syscalls __NR_gettimeofday, __NR_iopl
+	ni_syscalls __NR_gettimeofday, __NR_munmap
+	.long sys_munmap
+	ni_syscalls __NR_munmap, __NR_iopl
 	.long sys_iopl
 	ni_syscalls __NR_iopl, __NR_sigreturn
 	.long sys_sigreturn
 	ni_syscalls __NR_sigreturn, __NR_rt_sigaction
 	.long sys_rt_sigaction
-	ni_syscalls __NR_rt_sigaction, __NR_set_thread_area
+	ni_syscalls __NR_rt_sigaction, __NR_mmap2
+	.long sys_mmap2
+	ni_syscalls __NR_mmap2, __NR_set_thread_area
 	.long sys_set_thread_area
 	ni_syscalls __NR_set_thread_area, NR_syscalls
 .popsection

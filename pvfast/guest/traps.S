@@ -48,8 +48,13 @@ set_gate:
 do_exception:
 	cmpl $VECTOR_DB, %edx
 	je do_debug
+	cmpl $VECTOR_PF, %edx
+	je do_page_fault
 	testb $2, PT_CS(%eax)           /* ring 3; the kernel is in 0 or 1 */
 	jnz do_user_exception
+
+/* The same, of an exception in the kernel: goes on at the fixup of the instruction, if it has one. */
+fixup_exception:
 	pushl %ebx
 	movl PT_EIP(%eax), %ebx
 	pushl %esi
@@ -73,14 +78,7 @@ do_user_exception:
 	movl %edx, TASK_thread + THREAD_trap_no(%ebx)
 	movl %ecx, TASK_thread + THREAD_error_code(%ebx)
 	movzbl exception_signals(%edx), %eax
-	cmpl $VECTOR_PF, %edx
-	jne 1f
-	pushl %eax
-	paravirt_call read_cr2
-	movl %eax, TASK_thread + THREAD_cr2(%ebx)
-	raw_local_irq_enable            /* may destroy EAX */
-	popl %eax
-1:	movl %ebx, %edx
+	movl %ebx, %edx
 	popl %ebx
 	jmp force_sig
 

@@ -7,7 +7,10 @@
 
 .section .user.text, "ax"
 
-.equ user_count, USER_STACK             /* a word that the stack does not reach */
+.pushsection .user.data, "aw"
+user_count:
+	.long 0
+.popsection
 
 /* lmbench's signal handler installation. */
 user_signal_install:

@@ -22,7 +22,20 @@ xen_arch_setup:
 	jnz xen_bug
 	ret
 
+/* Behind the page tables that the domain was built with, which are the last thing that is in it. */
 xen_memory_setup:
+	movl xen_start_info, %edx
+	movl START_INFO_NR_PT_FRAMES(%edx), %eax
+	shll $PAGE_SHIFT, %eax
+	addl START_INFO_PT_BASE(%edx), %eax
+	subl $PAGE_OFFSET, %eax
+	movl %eax, memory_start
+	movl START_INFO_NR_PAGES(%edx), %eax
+	shll $PAGE_SHIFT, %eax
+	cmpl $(LOWMEM_TABLES * PGDIR_SIZE), %eax
+	jbe 1f
+	movl $(LOWMEM_TABLES * PGDIR_SIZE), %eax
+1:	movl %eax, memory_end
 	movl $xen_name, %eax
 	ret
 

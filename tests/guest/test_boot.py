@@ -112,7 +112,7 @@ def test_getppid_answers(booted: Booted, name: str) -> None:
 def test_user_code_runs_in_ring_3(booted: Booted) -> None:
     booted.machine.cpu.eip = booted.image.benchmarks["null_syscall_int80"].address
     booted.machine.cpu.ecx = 10
-    booted.run_to("user_null_syscall_int80", 1000)
+    booted.run_to("user_null_syscall_int80", 10_000)
     cpu = booted.machine.cpu
     assert (cpu.cpl, cpu.cs.selector, cpu.gs.selector) == (3, USER_CS, 0)
     assert cpu.eflags & IF
@@ -121,10 +121,10 @@ def test_user_code_runs_in_ring_3(booted: Booted) -> None:
 def test_unknown_system_calls_are_refused(booted: Booted) -> None:
     booted.machine.cpu.eip = booted.image.benchmarks["null_syscall_int80"].address
     booted.machine.cpu.ecx = 1
-    booted.run_to("user_null_syscall_int80", 1000)
-    booted.machine.step()
+    booted.run_to("user_null_syscall_int80", 10_000)
+    booted.run_to("system_call", 10_000)
     booted.machine.cpu.eax = 65
-    booted.run_to("bench_done", 1000)
+    booted.run_to("bench_done", 10_000)
     assert booted.word("exit_status") == 2**32 - 38
 
 
@@ -141,7 +141,7 @@ def test_kernel_faults_are_recorded(booted: Booted) -> None:
 def test_user_faults_end_the_program(booted: Booted) -> None:
     booted.machine.cpu.eip = booted.image.benchmarks["null_syscall_int80"].address
     booted.machine.cpu.ecx = 1
-    booted.run_to("user_null_syscall_int80", 1000)
+    booted.run_to("user_null_syscall_int80", 10_000)
     booted.machine.cpu.eip = booted.image.labels["startup_32"]
     booted.run_to("bench_done", 10_000)
     assert booted.word("exit_status") == SIGSEGV

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pvfast.guest.prelude import USER_DATA
 from tests.guest.programs import Guest, run_program
 
 READ, WRITE, OPEN, CLOSE, LSEEK = 3, 4, 5, 6, 19
@@ -16,15 +17,15 @@ none: .asciz "/dev/none"
 
 def test_zero_gives_zeros(guest: Guest) -> None:
     assert run_program(guest, f"""
-        movl $-1, 0x08049ff0
-        movl $-1, 0x08049ff4
+        movl $-1, {USER_DATA}
+        movl $-1, {USER_DATA + 4}
         call {OPEN}, $zero
         check $0
-        call {READ}, $0, $0x08049ff0, $7
+        call {READ}, $0, ${USER_DATA}, $7
         check $7
-        cmpl $0, 0x08049ff0
+        cmpl $0, {USER_DATA}
         jne 1f
-        exit 0x08049ff4
+        exit {USER_DATA + 4}
     1:  exit $1
     {NAMES}""") == -0x01000000                          # the eighth byte is as it was
 
@@ -32,7 +33,7 @@ def test_zero_gives_zeros(guest: Guest) -> None:
 def test_null_has_nothing_and_takes_everything(guest: Guest) -> None:
     assert run_program(guest, f"""
         call {OPEN}, $null
-        call {READ}, $0, $0x08049ff0, $7
+        call {READ}, $0, ${USER_DATA}, $7
         check $0
         call {WRITE}, $0, $0x08048000, $0x1000000
         exit %eax
@@ -40,19 +41,19 @@ def test_null_has_nothing_and_takes_everything(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize(("calls", "error"), [
-    (f"call {READ}, $0, $0x08049ff0, $1", EBADF),
-    (f"call {READ}, $32, $0x08049ff0, $1", EBADF),
-    (f"call {WRITE}, $-1, $0x08049ff0, $1", EBADF),
+    (f"call {READ}, $0, ${USER_DATA}, $1", EBADF),
+    (f"call {READ}, $32, ${USER_DATA}, $1", EBADF),
+    (f"call {WRITE}, $-1, ${USER_DATA}, $1", EBADF),
     (f"call {CLOSE}, $3", EBADF),
     (f"call {OPEN}, $none", ENOENT),
     (f"call {OPEN}, $0xc0100000", EFAULT),
     (f"call {OPEN}, $0x1000", EFAULT),
-    (f"call {OPEN}, $zero; call {CLOSE}, $0; call {READ}, $0, $0x08049ff0, $1", EBADF),
+    (f"call {OPEN}, $zero; call {CLOSE}, $0; call {READ}, $0, ${USER_DATA}, $1", EBADF),
     (f"call {OPEN}, $zero; call {READ}, $0, $0x1000, $4", EFAULT),
     (f"call {OPEN}, $zero; call {READ}, $0, $0x08048000, $4", EFAULT),
     (f"call {OPEN}, $zero; call {READ}, $0, $0xc0100000, $4", EFAULT),
     (f"call {OPEN}, $zero; call {READ}, $0, $0xbffffffd, $4", EFAULT),
-    (f"call {OPEN}, $zero; call {READ}, $0, $0x08049ff0, $-1", EINVAL),
+    (f"call {OPEN}, $zero; call {READ}, $0, ${USER_DATA}, $-1", EINVAL),
     (f"call {OPEN}, $zero; call {LSEEK}, $0, $0, $2", EINVAL),
     (f".rept 33; call {OPEN}, $zero; .endr", EMFILE),
 ])

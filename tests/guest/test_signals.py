@@ -2,6 +2,7 @@
 
 import pytest
 
+from pvfast.guest.prelude import USER_DATA
 from tests.guest.programs import Guest, run_program
 
 GETPID, KILL, SIGRETURN, RT_SIGACTION = 20, 37, 119, 174
@@ -9,7 +10,7 @@ ESRCH, EFAULT, EINVAL = 3, 14, 22
 SIGILL, SIGFPE, SIGKILL, SIGUSR1, SIGSEGV, SIGUSR2, SIGCHLD = 4, 8, 9, 10, 11, 12, 17
 SA_RESTORER, SA_NODEFER = 0x04000000, 0x40000000
 SIG_IGN = 1
-COUNT = 0x08049000                                      # a word that the stack does not reach
+COUNT = USER_DATA                                       # a word to write to
 
 
 def action(name: str, handler: str | int, flags: int = 0, mask: int = 0) -> str:

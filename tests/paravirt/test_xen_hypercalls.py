@@ -187,12 +187,12 @@ def test_stores_to_the_gdt_give_no_privilege(domain: Domain) -> None:
 
 
 def test_stack_switch_is_where_ring_3_enters(domain: Domain) -> None:
-    assert domain.hypercall(Hypercall.STACK_SWITCH, RING1_SS, domain.scratch + 0x700) == 0
     domain.machine.cpu.eip = domain.image.benchmarks["null_syscall_int80"].address
     domain.machine.cpu.ecx = 1
-    domain.run_to("user_null_syscall_int80", 1000)
-    domain.run_to("system_call", 100)
-    assert domain.machine.cpu.esp == domain.scratch + 0x700 - 5 * 4
+    before = domain.xen.hypercalls[Hypercall.STACK_SWITCH]
+    domain.run_to("system_call", 10_000)
+    assert domain.xen.hypercalls[Hypercall.STACK_SWITCH] == before + 1      # the switch to the process
+    assert domain.machine.cpu.esp == domain.word("init_tss", 1) - 5 * 4
     assert domain.machine.cpu.ss.selector == RING1_SS
 
 

@@ -51,6 +51,13 @@ class Guest:
         self.run_to("bench_done", max_instructions)
         return self.machine.counters.instructions - before
 
+    def run_to_user(self, name: str, iterations: int) -> None:
+        """Start a benchmark's user program, and stop in its loop, where its page has been used already."""
+        self.machine.cpu.eip = self.image.benchmarks[name].address
+        self.machine.cpu.ecx = iterations
+        self.run_to("system_call", BENCH_INSTRUCTIONS)
+        self.run_to(f"user_{name}", BENCH_INSTRUCTIONS)
+
     @property
     def scratch(self) -> int:
         """Linear address of a page for arguments."""
