@@ -48,8 +48,8 @@ _USER_TEXT, _USER_DATA = ".user.text", ".user.data"
 
 #: Sections of the kernel in memory order, those that an era has; the first has an address, the others follow.
 _KERNEL_SECTIONS = (
-    _TEXT, ".fixup", ".rodata", "__ex_table", ".note.Xen", PROBE_SECTION, ".parainstructions", ".smp_locks", ".data",
-    ".data.page", ".data.init_task",
+    _TEXT, ".fixup", ".rodata", "__ex_table", ".note.Xen", PROBE_SECTION, ".hypervisorinit", ".parainstructions",
+    ".smp_locks", ".data", ".data.page", ".data.init_task",
 )
 _PER_CPU = "per_cpu__"
 

@@ -105,6 +105,13 @@ startup_paravirt:
 	jmp 1b
 .endif
 
+/* Registers what looks for a hypervisor that leaves the kernel in ring 0: see native_arch_setup. */
+.macro hypervisor_init function
+	.pushsection .hypervisorinit, "a"
+	.long \function
+	.popsection
+.endm
+
 .macro paravirt_probe function
 	.ifdef DISCOVERY_PROBES
 	.pushsection .paravirtprobe, "a"

@@ -26,6 +26,8 @@ kvm_ask:
 	ret
 
 /* Is there KVM, and what does it offer? */
+	hypervisor_init kvm_guest_init
+
 kvm_probe:
 kvm_guest_init:
 	movl $KVM_CPUID_SIGNATURE, %eax

@@ -13,9 +13,16 @@ native_patch:
 	movl (ARGUMENTS_patch - 3) * 4(%esp), %eax
 	ret
 
-/* Hypervisors that leave a kernel in ring 0 are looked for here. */
+/* Hypervisors that leave a kernel in ring 0 are looked for here: each changes the operations that it wants, and returns. */
 native_arch_setup:
-	jmp kvm_guest_init
+	pushl %ebx
+	movl $__start_hypervisorinit, %ebx
+1:	call *(%ebx)
+	addl $4, %ebx
+	cmpl $__stop_hypervisorinit, %ebx
+	jb 1b
+	popl %ebx
+	ret
 
 /* Behind the image, up to the first MiB that keeps nothing. There is no BIOS to ask. */
 native_memory_setup:

@@ -71,4 +71,4 @@ def hypervisor_names() -> tuple[str, ...]:
     return (*BUILT_IN, *brought)
 
 
-__all__ = ["BUILT_IN", "ENTRY_POINT_GROUP", "Hypervisor", "PatchContext", "hypervisor", "hypervisor_names"]
+__all__ = ["BUILT_IN", "ENTRY_POINT_GROUP", "Hypervisor", "Native", "PatchContext", "hypervisor", "hypervisor_names"]

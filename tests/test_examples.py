@@ -1,0 +1,61 @@
+"""The examples work as their users install them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """With the example hypervisor installed in a folder of its own."""
+    if not EXAMPLES.is_dir():
+        pytest.skip("the examples are in the repository, not in the installed package")
+    place = tmp_path_factory.mktemp("examples")
+    source = shutil.copytree(EXAMPLES / "hypervisor", place / "source")
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation",
+                    "--no-index", "--disable-pip-version-check", "--target", place / "site", source], check=True,
+                   timeout=120)
+    paths = [str(place / "site"), str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def run(environment: dict[str, str], *arguments: str) -> str:
+    return subprocess.run([sys.executable, *arguments], env=environment, check=True, capture_output=True, text=True,
+                          timeout=120).stdout
+
+
+def test_an_installed_hypervisor_is_found_and_measured(environment: dict[str, str]) -> None:
+    output = run(environment, "-m", "pvfast", "run", "quiet", "irq_disable", "null", "--json", "--no-host-time")
+    rows = {row["benchmark"]: row for row in json.loads(output)["rows"]}
+    assert rows["irq_disable"]["sites"][0]["after"].startswith("fa")            # cli: native inline code
+    assert rows["null"]["operations"] == {"irq_disable": {"group": "irq", "executed": 1},
+                                          "iret": {"group": "exit", "executed": 1}}
+
+
+CHECK = """
+from pvfast.experiments import boot
+from pvfast.guest import build
+image = build(hypervisor="quiet")
+machine = boot(image, "quiet")
+word = lambda address: int.from_bytes(machine.read_linear(address, 4), "little")
+held = {name: word(pointer) for name, pointer in image.pointers.items()}
+changed = {name for name in held if held[name] != image.labels["native_" + name]}
+print(sorted(changed), [held[name] == image.labels["quiet_" + name] for name in sorted(changed)])
+code = machine.cpu.eip, machine.cpu.esp
+machine.cpu.esp -= 4
+machine.write_linear(machine.cpu.esp, image.labels["boot_done"].to_bytes(4, "little"))
+machine.cpu.eip = held["get_wallclock"]
+machine.run(until=image.labels["boot_done"], max_instructions=100)
+print(machine.cpu.eax)
+"""
+
+
+def test_it_overrides_two_operations_and_serves_its_hypercall(environment: dict[str, str]) -> None:
+    assert run(environment, "-c", CHECK).splitlines() == ["['get_wallclock', 'io_delay'] [True, True]", "1165449600"]
