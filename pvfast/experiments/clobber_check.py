@@ -3,7 +3,7 @@
 Enters: a guest image and a hypervisor. Leaves: a `Violation` for each form that does something else than the site as
 compiled, or destroys what the site's record says must survive. ``clobbers.py`` reads replacement code without running
 it; this runs the site, whatever it calls, and looks at registers, memory, the interrupt flag and where control goes.
-Next: ``workloads.py``, where the forms come from.
+Next: ``call_check.py``, for sites whose operation takes arguments; ``workloads.py``, where the forms come from.
 
 Design: after a run only the pages that some run has written are compared and put back. When all runs of a site are
 over, all of RAM is compared once; a page that was missed joins them, and the site is run again.
@@ -31,13 +31,15 @@ SEEDS = range(3)
 _INSTRUCTIONS = 2_000               # more than any operation that a site performs takes
 _PAGE = 4096
 _STACK_IN_USE = 256                 # bytes of the kernel stack above ESP at a site
-_DEAD_STACK = 1024                  # below it: what calls leave behind, of no meaning
+#: Bytes below ESP: what calls leave behind, of no meaning.
+DEAD_STACK = 1024
 _GENERAL = tuple(name for name in REGISTERS if name != "esp")
 _FLAGS = 0x8D5                      # OF SF ZF AF PF CF: no site keeps them
 _IF = 0x200                         # all that save_fl answers and restore_fl takes
 _RESERVED = 0x002
 _USER_RING = 3
-_SYSTEM = ("cpl", "cs", "ss", "ds", "es", "fs", "gs", "cr0", "cr3", "cr4")
+#: Of what `registers()` tells, what no site changes.
+SYSTEM = ("cpl", "cs", "ss", "ds", "es", "fs", "gs", "cr0", "cr3", "cr4")
 _LANDING = "bench_done"             # where a return within the kernel leads
 _EXITS = ("iret", "irq_enable_sysexit")
 _ANSWER_FLAGS = ("save_fl", FUSED)
@@ -121,8 +123,8 @@ class ClobberChecker:
     def __init__(self, image: GuestImage, hypervisor: str) -> None:
         self.image = image
         self.hypervisor = hypervisor
-        self.machine = boot(image, hypervisor)
         setting = settings(image, hypervisor)[0]
+        self.machine = boot(setting.image, hypervisor)
         self._forms = {form: setting.formed(form) for form in FORMS}
         self._targets = setting.context.targets
         self._labels = Labels(image)
@@ -158,11 +160,12 @@ class ClobberChecker:
                 return found
 
     def _compare(self, site: PatchSite, codes: Mapping[str, bytes], state: _State) -> list[Violation]:
-        compiled = self._run(site, self._forms["indirect"].read(site.address, site.length), state)
+        compiled = self._forms["indirect"].read(site.address, site.length)
+        outcomes = {code: self._run(site, code, state) for code in dict.fromkeys([compiled, *codes.values()])}
         found = []
         for form, code in codes.items():
-            outcome = self._run(site, code, state)
-            problems = self._broken(site, outcome) + self._differences(site, compiled, outcome)
+            outcome = outcomes[code]
+            problems = self._broken(site, outcome) + self._differences(site, outcomes[compiled], outcome)
             found += [Violation(self.hypervisor, site, self._labels.named(f"{site.address:#x}"), form, state.name, what)
                       for what in problems]
         return found
@@ -243,14 +246,14 @@ class ClobberChecker:
         memory: dict[int, bytes] = {}
         if arrived:
             machine.write_linear(site.address, compiled)
-            machine.write_linear(self._esp - _DEAD_STACK, bytes(_DEAD_STACK))
+            machine.write_linear(self._esp - DEAD_STACK, bytes(DEAD_STACK))
             pages = self._written() if self._jumped_to(site) else self._pages
             memory = {page: machine.read(page, _PAGE) for page in pages}
         if arrived and not self._jumped_to(site):
             self._undo()
         else:
             machine.restore(self._base)
-        system = {name: left[name] for name in _SYSTEM} | {"eflags": left["eflags"] & ~_FLAGS}
+        system = {name: left[name] for name in SYSTEM} | {"eflags": left["eflags"] & ~_FLAGS}
         return _Outcome(where, registers, {name: left[name] for name in REGISTERS}, system, memory)
 
     def _set_interrupts(self, enabled: bool) -> None:
@@ -263,7 +266,7 @@ class ClobberChecker:
         cpu.eip = self._targets["restore_fl"]
         if self.machine.run(until=done, max_instructions=_INSTRUCTIONS).reason is not StopReason.UNTIL:
             raise PvfastError(f"{self.hypervisor}: restore_fl did not return: the guest kernel is broken")
-        self.machine.write_linear(self._esp - _DEAD_STACK, bytes(_DEAD_STACK))
+        self.machine.write_linear(self._esp - DEAD_STACK, bytes(DEAD_STACK))
 
     def _find_user(self) -> tuple[int, int, int, int]:
         """EIP, CS, ESP and SS of user code: where the kernel starts it."""
