@@ -13,7 +13,8 @@ from pvfast.errors import GuestError
 from pvfast.guest import Benchmark, GuestImage
 from pvfast.paravirt.hypervisors import PatchContext, hypervisor
 from pvfast.paravirt.hypervisors.vmi import Vmi
-from pvfast.paravirt.hypervisors.xen import VCPU_INFO_SYMBOL, Xen
+from pvfast.paravirt.hypervisors.xen import Xen
+from pvfast.paravirt.hypervisors.xen_forms import VCPU_INFO_SYMBOL
 from pvfast.paravirt.patcher import apply_direct_calls
 
 #: The forms of the patch sites, in the order of the columns.

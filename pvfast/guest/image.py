@@ -16,7 +16,8 @@ from pvfast.guest.notes import XenNotes
 from pvfast.paravirt.boot_patching import PatchTables, alternative_instructions, boot_options
 from pvfast.paravirt.hypervisors import hypervisor as find_hypervisor
 from pvfast.paravirt.hypervisors.native import Native
-from pvfast.paravirt.hypervisors.xen import VCPU_INFO_SYMBOL, Xen
+from pvfast.paravirt.hypervisors.xen import Xen
+from pvfast.paravirt.hypervisors.xen_forms import VCPU_INFO_SYMBOL
 from pvfast.paravirt.operations import Era
 from pvfast.paravirt.patcher import (
     PARAVIRT_IDENTITY,
@@ -136,7 +137,10 @@ class GuestImage:
             for row in self.era.operations
         }
         found |= {name: address for name, address in host.operations.items() if name in found}
-        if hypervisor == Xen.name and not self.vcpu_info_is_placed:
+        if hypervisor == Xen.name and self.vcpu_info_is_placed:
+            direct = {name: f"xen_{name}_direct" for name in found}
+            found |= {name: self.labels[label] for name, label in direct.items() if label in self.labels}
+        elif hypervisor == Xen.name:
             found["irq_disable"] = self.labels["xen_irq_disable_shared"]
         return MappingProxyType(found)
 

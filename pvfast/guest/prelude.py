@@ -13,7 +13,7 @@ from pvfast.assembly.nops import FAMILIES, NOP_MAX
 from pvfast.paravirt import probing, sites
 from pvfast.paravirt.hypervisors import kvm_interface, lhype_interface, vmi_interface, xen_interface
 from pvfast.paravirt.hypervisors.vmi import PARA_FILL, PARA_WRAP
-from pvfast.paravirt.hypervisors.xen import IRQ_DISABLE_FORMS
+from pvfast.paravirt.hypervisors.xen_forms import DIRECT_FORMS, IRQ_DISABLE_FORMS, direct_text
 from pvfast.paravirt.operations import ONE_STRUCTURE, Convention, Era
 from pvfast.paravirt.patcher import MAX_PATCH_LEN
 from pvfast.paravirt.shapes import SiteShape, shapes
@@ -101,7 +101,7 @@ def _constants(interface: ModuleType) -> dict[str, int]:
 
 
 def macros(era: Era) -> str:
-    """Write the macros: ``paravirt_call``, one per shape of patch site, one per form of Xen's ``irq_disable``,
+    """Write the macros: ``paravirt_call``, one per shape of patch site, one per form of Xen's operations,
     lhype's signature, rows of VMI's operations and of NOPs.
 
     Parameters
@@ -123,11 +123,11 @@ def macros(era: Era) -> str:
     sites = "".join(_site_macro(shape) for shape in shapes(era).values())
     if era.convention is not Convention.CONSTANT_TYPES:
         sites += _IRQ_SAVE
-    forms = "".join(
-        f".macro xen_irq_disable_form_{name}\n{text}\n.endm\n" for name, text in IRQ_DISABLE_FORMS.items()
-    )
+    forms = {f"xen_irq_disable_form_{name}": text for name, text in IRQ_DISABLE_FORMS.items()}
+    forms |= {f"xen_{name}_direct_form": direct_text(text) for name, text in DIRECT_FORMS.items()}
+    bodies = "".join(f".macro {name}\n{text}\n.endm\n" for name, text in forms.items())
     signature = f'.macro lguest_signature\n.ascii "{lhype_interface.LGUEST_SIGNATURE.decode()}"\n.endm\n'
-    return _paravirt_call(era) + sites + forms + signature + _vmi_rows() + _nop_rows()
+    return _paravirt_call(era) + sites + bodies + signature + _vmi_rows() + _nop_rows()
 
 
 def operations_table(era: Era) -> str:

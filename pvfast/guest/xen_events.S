@@ -1,8 +1,8 @@
 /*
  * Xen, platform part: event channels instead of interrupt lines, the console, the clock.
  *
- * Enters: xen_hypervisor_callback is where Xen calls when an event is pending and not masked, with the
- * processor's frame on the kernel stack; the rest as native_cpu.S says. Leaves: ret_from_intr (entry.S).
+ * Enters: xen_evtchn_do_upcall from the callback (xen_iret.S), registers saved, events masked; the rest as
+ * native_cpu.S says.
  * Next: percpu.S, the data.
  */
 
@@ -61,12 +61,6 @@ xen_init_IRQ:
 	roll %cl, %eax
 	lock andl %eax, xen_shared_info_page + SHARED_EVTCHN_MASK(,%edx,4)
 	ret
-
-xen_hypervisor_callback:
-	pushl $-1
-	SAVE_ALL
-	call xen_evtchn_do_upcall
-	jmp ret_from_intr
 
 /* Pending is cleared before the channels are scanned: what arrives during the scan sets it again. */
 xen_evtchn_do_upcall:

@@ -4,7 +4,7 @@
  * Enters: startup_xen in ring 1, paging on, ESI = start_info; CS, DS, ES, SS are Xen's flat segments, FS and
  * GS null; hypercall_page is filled. The notes tell the domain builder all this. Leaves: by own_entry
  * (head.S) to xen_probe, which fills paravirt_ops and goes to start_kernel.
- * Next: xen_irq.S, xen_memory.S, xen_events.S hold the operations.
+ * Next: xen_irq.S, xen_iret.S, xen_memory.S, xen_descriptors.S and xen_events.S hold the operations.
  */
 
 .text
@@ -36,13 +36,8 @@ xen_probe:
 
 xen_start_kernel:
 	movl $xen_paravirt_ops, %esi
-1:	movl (%esi), %ecx
-	movl 4(%esi), %edx
-	movl %edx, paravirt_ops(%ecx)
-	addl $8, %esi
-	cmpl $xen_paravirt_ops_end, %esi
-	jb 1b
-
+	movl $xen_paravirt_ops_end, %edi
+	call xen_copy_operations
 	movl %cs, %ecx
 	andl $SEGMENT_RPL_MASK, %ecx
 	movl %ecx, paravirt_ops + PARAVIRT_kernel_rpl
@@ -71,9 +66,19 @@ xen_start_kernel:
 	call xen_vcpu_setup
 	jmp start_kernel
 
+/* ESI up to EDI: offset and function of each operation. */
+xen_copy_operations:
+	movl (%esi), %ecx
+	movl 4(%esi), %edx
+	movl %edx, paravirt_ops(%ecx)
+	addl $8, %esi
+	cmpl %edi, %esi
+	jb xen_copy_operations
+	ret
+
 /*
  * Where this CPU's vcpu_info is. At first it is one of the array in shared_info, found by CPU number. If Xen
- * agrees to have it in the per-CPU area, one instruction is enough to mask events.
+ * agrees to have it in the per-CPU area, one instruction is enough to mask events, and IRET needs no hypercall.
  */
 xen_vcpu_setup:
 	movl $(xen_shared_info_page + SHARED_VCPU_INFO), per_cpu__xen_vcpu
@@ -93,6 +98,9 @@ xen_vcpu_setup:
 	testl %eax, %eax
 	jnz 1f
 	movl $per_cpu__xen_vcpu_info, per_cpu__xen_vcpu
+	movl $xen_direct_ops, %esi
+	movl $xen_direct_ops_end, %edi
+	call xen_copy_operations
 	jmp 2f
 1:	/* An older Xen, or switched off: the way of the talk's "why no patching?" */
 	movl $0, have_vcpu_info_placement
@@ -175,6 +183,23 @@ xen_paravirt_ops:
 	xen_operation irq_enable_sysexit
 	xen_operation iret
 xen_paravirt_ops_end:
+.popsection
+
+/* Those that are better off with vcpu_info in the per-CPU area. */
+.macro xen_direct_operation name
+	.long PARAVIRT_\name, xen_\name\()_direct
+.endm
+
+.pushsection .rodata
+.balign 4
+xen_direct_ops:
+	xen_direct_operation read_cr2
+	xen_direct_operation save_fl
+	xen_direct_operation restore_fl
+	xen_direct_operation irq_disable
+	xen_direct_operation irq_enable
+	xen_direct_operation iret
+xen_direct_ops_end:
 .popsection
 
 /* What the domain builder reads: ELF notes of the owner "Xen". */

@@ -2,10 +2,11 @@
  * Xen, interrupt part: masking events, waiting for them, leaving the kernel.
  *
  * Enters and leaves as native_cpu.S says. Events are masked by a byte in vcpu_info instead of EFLAGS.IF, with
- * the opposite sense. The bodies of irq_disable, in three forms, are in pvfast/paravirt/hypervisors/xen.py
- * and arrive here as the macros xen_irq_disable_form_*. All of these leave EAX alone unless it is their
- * result: an assembly site does not save it.
- * Next: xen_memory.S.
+ * the opposite sense. Each operation is here twice: for a vcpu_info that a per-CPU pointer finds, and, *_direct,
+ * for one in the per-CPU area itself. The direct bodies, and those of irq_disable, which has a third, come from
+ * pvfast/paravirt/hypervisors/xen_forms.py. All of these leave EAX alone unless it is their result: an assembly
+ * site does not save it.
+ * Next: xen_iret.S.
  */
 
 .text
@@ -30,9 +31,20 @@ xen_irq_disable_percpu:
 	xen_irq_disable_form_per_cpu
 	ret
 
-/* For a direct call where inlining is not wanted; it needs vcpu_info in the per-CPU area. */
 xen_irq_disable_direct:
-	xen_irq_disable_form_inline
+	xen_irq_disable_direct_form
+	ret
+
+xen_irq_enable_direct:
+	xen_irq_enable_direct_form
+	ret
+
+xen_save_fl_direct:
+	xen_save_fl_direct_form
+	ret
+
+xen_restore_fl_direct:
+	xen_restore_fl_direct_form
 	ret
 
 /* Unmask first and look after: an event that arrives in between is delivered by Xen itself. */
@@ -66,13 +78,24 @@ xen_restore_fl:
 	je xen_force_evtchn_callback
 	ret
 
-/* Any hypercall makes Xen deliver what is pending; asking for its version does nothing else. */
+/*
+ * Any hypercall makes Xen deliver what is pending; asking for its version does nothing else. It may destroy EBX
+ * and ECX, which we keep, and EDX, which it does not touch; check_events is for callers in the middle of something.
+ */
+check_events:
+	pushl %edx
+	call xen_force_evtchn_callback
+	popl %edx
+	ret
+
 xen_force_evtchn_callback:
 	pushl %eax
 	pushl %ebx
+	pushl %ecx
 	xorl %ebx, %ebx                 /* XENVER_version */
 	xorl %ecx, %ecx
 	hypercall xen_version
+	popl %ecx
 	popl %ebx
 	popl %eax
 	ret
@@ -99,9 +122,9 @@ xen_halt:
 	popl %ebx
 	ret
 
-/* The frame is the processor's; Xen takes the event mask from its IF and looks for pending events. */
-xen_iret:
-	jmp hypercall_page + __HYPERVISOR_iret * HYPERCALL_ENTRY_BYTES
+xen_read_cr2_direct:
+	movl %gs:xen_vcpu_info + VCPU_ARCH_CR2, %eax
+	ret
 
 /* Nobody can get here: the cpuid operation hides SEP. */
 xen_irq_enable_sysexit:

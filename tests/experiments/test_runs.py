@@ -7,7 +7,7 @@ from pvfast.errors import GuestError, ImageError
 from pvfast.experiments import FORMS, Counts, GuestRun, boot, overhead_percent, settings
 from pvfast.guest import GuestImage, build
 from pvfast.paravirt import hypervisors
-from pvfast.paravirt.hypervisors.xen import VCPU_INFO_SYMBOL
+from pvfast.paravirt.hypervisors.xen_forms import VCPU_INFO_SYMBOL
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pvfast.experiments import FORMS, Counts, GuestRun, Matrix, run_matrix, sett
 from pvfast.guest import build
 from pvfast.paravirt.hypervisors import BUILT_IN
 
-#: Instructions of the body that the call reaches, its ret included (IRQ_DISABLE_FORMS in xen.py); the site adds
+#: Instructions of the body that the call reaches, its ret included (IRQ_DISABLE_FORMS in xen_forms.py); the site adds
 #: push, push, call, pop, pop.
 BODIES = {"smp_processor_id": 9, "per_cpu": 7, "inline": 2}
 SITE = 5
@@ -44,9 +44,9 @@ def test_iret_becomes_a_jump_and_says_that_it_gains_nothing(xen: Matrix) -> None
     assert [other.benchmark for other in xen.measured if other.note == row.note] == ["iret"]
 
 
-def test_the_kernel_itself_uses_the_per_cpu_pointer_and_inlines(xen: Matrix) -> None:
+def test_the_kernel_itself_uses_the_per_cpu_area_and_inlines(xen: Matrix) -> None:
     row = xen.row("xen", "irq_disable")
-    assert row.indirect == xen.row("xen", "irq_disable", "per_cpu").indirect
+    assert row.indirect == xen.row("xen", "irq_disable", "inline").indirect
     assert row.patched == xen.row("xen", "irq_disable", "inline").patched
 
 

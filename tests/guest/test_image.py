@@ -98,10 +98,11 @@ def test_only_the_table_reaches_sensitive_instructions(image: GuestImage) -> Non
     native = range(image.labels["native_save_fl"], image.labels["xen_probe"])
     sensitive = {"cli", "sti", "popfl", "iretl", "hlt", "lgdtl", "lidtl", "ltrw", "wrmsr", "rdmsr", "sysexit"}
     head = range(image.labels["startup_32"], image.labels["startup_paravirt"])
+    xens_iret = range(image.labels["xen_iret_restore_end"], image.labels["xen_iret_end_crit"])
     lhype_iret = range(image.labels["lhype_iret"], image.labels["lguest_noirq_end"])
     for instruction in disassemble(image.read(text.address, len(text.code)), text.address):
         if instruction.text.split()[0] in sensitive:
-            assert any(instruction.address in place for place in (native, head, lhype_iret)), instruction
+            assert any(instruction.address in place for place in (native, head, xens_iret, lhype_iret)), instruction
 
 
 def test_pages_are_pages(image: GuestImage) -> None:
@@ -145,10 +146,13 @@ def test_vcpu_info_lies_in_one_piece_in_the_percpu_page(image: GuestImage) -> No
 
 def test_what_xen_does_not_replace_is_native(image: GuestImage) -> None:
     xen, native = image.implementations("xen"), image.implementations()
-    assert xen["irq_disable"] == image.labels["xen_irq_disable_percpu"]
+    assert xen["irq_disable"] == image.labels["xen_irq_disable_direct"]
+    assert xen["write_cr3"] == image.labels["xen_write_cr3"]
     assert xen["read_tsc"] == native["read_tsc"]
-    start, end = image.labels["xen_paravirt_ops"], image.labels["xen_paravirt_ops_end"]
-    replaced = {word(image, place): word(image, place + 4) for place in range(start, end, 8)}
+    replaced = {}
+    for table in ("xen_paravirt_ops", "xen_direct_ops"):
+        places = range(image.labels[table], image.labels[f"{table}_end"], 8)
+        replaced |= {word(image, place): word(image, place + 4) for place in places}
     assert replaced == {
         image.era[name].offset: address for name, address in xen.items() if address != native[name]
     }
@@ -187,7 +191,7 @@ def test_direct_sites_go_to_the_implementations(image: GuestImage) -> None:
     site = made.site("site_irq_disable")
     found = classify(made.read(site.address, site.length), site.address)
     assert found is not None
-    assert found.addresses == (image.labels["xen_irq_disable"],)
+    assert found.addresses == (image.labels["xen_irq_disable_direct"],)
 
 
 def test_other_words_make_another_image(image: GuestImage) -> None:

@@ -5,11 +5,10 @@ import importlib.metadata
 import pytest
 
 from pvfast.assembly import assemble
-from pvfast.errors import PatchError, PvfastError
+from pvfast.errors import PvfastError
 from pvfast.paravirt import hypervisors
 from pvfast.paravirt.hypervisors import Hypervisor, PatchContext, hypervisor, hypervisor_names, xen_interface
 from pvfast.paravirt.hypervisors.native import NATIVE_CODE
-from pvfast.paravirt.hypervisors.xen import IRQ_DISABLE_FORMS, inline_irq_disable
 from pvfast.paravirt.operations import ERAS, FUSED, Convention, era
 from pvfast.paravirt.sites import CLBR_ANY, CLBR_EAX, PatchType
 
@@ -46,13 +45,6 @@ def test_native_leaves_unknown_types():
     assert hypervisor("native").patch(99, 7, bytes(10), SITE, PatchContext()) is None
 
 
-def test_xen_forms_assemble_and_get_shorter():
-    sizes = {name: len(assemble(text, 0, SYMBOLS).code) for name, text in IRQ_DISABLE_FORMS.items()}
-    assert list(sizes) == ["smp_processor_id", "per_cpu", "inline"]
-    assert sizes["smp_processor_id"] > sizes["per_cpu"] > sizes["inline"] == 8
-    assert assemble(IRQ_DISABLE_FORMS["inline"], 0, SYMBOLS).code == inline_irq_disable(0x20)
-
-
 def test_xen_inlines_irq_disable_where_it_fits():
     xen, context = hypervisor("xen"), PatchContext(symbols=SYMBOLS)
     expected = bytes.fromhex("65c6052100000001")
@@ -75,8 +67,6 @@ def test_xen_calls_only_where_clobbers_allow_and_jumps_to_iret():
 def test_xen_runs_its_guest_in_ring_one():
     xen = hypervisor("xen")
     assert (xen.kernel_rpl, xen.paravirt_enabled, hypervisor("native").kernel_rpl) == (1, 1, 0)
-    with pytest.raises(PatchError, match="no offset in a 32-bit segment"):
-        inline_irq_disable(1 << 32)
 
 
 def test_xen_layout():
