@@ -17,7 +17,7 @@ import click
 
 from pvfast import __version__
 from pvfast.errors import GuestError, PvfastError
-from pvfast.processor import MODELS
+from pvfast.processor import MODEL_FILE, MODELS
 
 EXIT_FAILED, EXIT_NOT_MEASURED, EXIT_INTERRUPTED = 1, 3, 130
 _EXIT_CODES = """
@@ -76,8 +76,21 @@ class _Gate(_Commands):
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _IMAGE = click.argument("image", type=click.Path())
-_PROCESSOR = click.option("--processor", type=click.Choice(tuple(MODELS)), default=next(iter(MODELS)),
-                          show_default=True, metavar="NAME", help=f"Processor: {', '.join(MODELS)}.")
+
+
+class _Processor(click.ParamType):
+    """A model's name, or a file of one."""
+
+    name = "processor"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in MODELS and not str(value).endswith(MODEL_FILE):
+            self.fail(f"{value!r} is not one of {', '.join(MODELS)}, nor a file of `pvfast calibrate`", param, ctx)
+        return str(value)
+
+
+_PROCESSOR = click.option("--processor", type=_Processor(), default=next(iter(MODELS)), show_default=True,
+                          metavar="NAME", help=f"Processor: {', '.join(MODELS)}, or a file of `pvfast calibrate`.")
 
 
 @click.group(cls=_Commands, context_settings=_CONTEXT, epilog=_EXIT_CODES)
@@ -219,6 +232,22 @@ def models(name: str | None, as_json: bool) -> None:
     _check_choice("NAME", [name], tuple(MODELS))
     model = load_model(name)
     _print(tables.model_json(model)) if as_json else tables.show(tables.model_report(model))
+
+
+@cli.command(epilog=_EXIT_CODES)
+@click.option("-o", "--output", type=click.Path(), help="Write a model of this host, for --processor; ends in .json.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def calibrate(output: str | None, as_json: bool) -> None:
+    """Run the talk's call sites on this host's own processor, and put a model of it beside what they took."""
+    from pvfast.experiments.calibration import calibrate, write_model
+    from pvfast.report import tables
+
+    if output is not None and not output.endswith(MODEL_FILE):
+        raise click.BadParameter(f"a model's file ends in {MODEL_FILE}", param_hint="-o")
+    found = calibrate()
+    if output is not None:
+        write_model(output, found)
+    _print(tables.to_json(found.as_dict())) if as_json else tables.show(tables.calibration_report(found))
 
 
 @cli.command(epilog=_EXIT_CODES)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from pvfast.isa.forms import FORMS as ISA_FORMS
 from pvfast.processor import MODELS
 from tests.images.synthetic import Kernel
 
-COMMANDS = ("run", "sites", "patch", "models", "isa")
+COMMANDS = ("run", "sites", "patch", "models", "calibrate", "isa")
 
 
 def call(*arguments: str | Path) -> Result:
@@ -259,6 +260,26 @@ def test_models() -> None:
     assert value["cycles"]["cli"]["high"] == 90
     assert value["prediction"]["return_stack"]["number"] == 16
     assert call("models", "i4004").exit_code == 2
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or sys.platform != "linux", reason="measures an x86-64 host")
+def test_calibrate(tmp_path: Path) -> None:
+    path = tmp_path / "host.json"
+    result = call("calibrate", "-o", path)
+    assert result.exit_code == 0, result.output
+    assert "restore_fl, inline" in result.output
+    row, = json.loads(call("run", "native", "iret", "--processor", path, "--json", "--no-host-time").output)["rows"]
+    assert row["patched"]["cycles"] == 200              # iret is not measured
+    path.write_text('{"kind": "model"}')
+    broken = call("run", "native", "iret", "--processor", path)
+    assert (broken.exit_code, "holds no processor model" in broken.stderr) == (1, True)
+    assert call("calibrate", "-o", tmp_path / "host.txt").exit_code == 2
+
+
+def test_calibrate_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    result = call("calibrate")
+    assert (result.exit_code, "only an x86-64 Linux" in result.stderr) == (3, True)
 
 
 def test_isa() -> None:

@@ -6,6 +6,7 @@ models.py (the processors), generic.py and the other cost models; then core/, wh
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -16,6 +17,10 @@ from pvfast.processor.costs import COST_CLASSES, Cost, cost_of
 from pvfast.processor.cpuid import EXECUTED, Leaf, basic_leaves, extended_leaves, feature_word
 from pvfast.processor.models import MODELS
 from pvfast.processor.prediction import Prediction
+
+#: What the name of a file with a model ends in.
+MODEL_FILE = ".json"
+MAX_CYCLES = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,21 @@ class Model:
         """
         if unknown := sorted(cycles.keys() - self.cycles.keys()):
             raise PvfastError(f"no cost class {unknown[0]!r}: choose from {', '.join(COST_CLASSES)}")
-        changed = {name: cost_of(number, "set by the caller") for name, number in cycles.items()}
-        return replace(self, cycles=MappingProxyType({**self.cycles, **changed}))
+        return self.with_cycles(self.name, {name: cost_of(number, "set by the caller")
+                                            for name, number in cycles.items()})
+
+    def with_cycles(self, name: str, cycles: Mapping[str, Cost]) -> Model:
+        """The same under another name and with other costs for some classes."""
+        return replace(self, name=name, cycles=MappingProxyType({**self.cycles, **cycles}))
 
 
 def load_model(name: str | Model) -> Model:
-    """The model of that name; a model is returned as it is.
+    """The model of that name, or in a file that ``pvfast calibrate`` wrote; a model is returned as it is.
+
+    Raises
+    ------
+    PvfastError
+        There is no such model, or the file holds none.
 
     >>> load_model("generic").name
     'generic'
@@ -78,6 +92,8 @@ pentium-pro, pentium2, pentium3, pentium4, k8, nehalem, skylake, skylake-retpoli
     """
     if isinstance(name, Model):
         return name
+    if name.endswith(MODEL_FILE):
+        return _read_model(name)
     row = MODELS.get(name)
     if row is None:
         raise PvfastError(f"no processor model {name!r}; there are: {', '.join(MODELS)}")
@@ -88,6 +104,25 @@ pentium-pro, pentium2, pentium3, pentium4, k8, nehalem, skylake, skylake-retpoli
     basic = basic_leaves(row.identity, features) if row.identity else ()
     extended = extended_leaves(row.identity, features) if row.identity else ()
     return Model(name, _complete(cycles), prediction, features, basic, extended)
+
+
+def _read_model(path: str) -> Model:
+    """A base model, and costs that replace some of its own."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        base = load_model(str(content["base"]))
+        cycles = {name: Cost(int(row["cycles"]), str(row["source"]), int(row["low"]), int(row["high"]))
+                  for name, row in content["cycles"].items()}
+        name = str(content["model"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise PvfastError(f"{path} holds no processor model: {error!r}; `pvfast calibrate -o {path}` writes "
+                          "one") from None
+    for kind, cost in cycles.items():
+        if kind not in COST_CLASSES or not 0 <= cost.cycles <= MAX_CYCLES:
+            raise PvfastError(f"{path}: {kind} costs {cost.cycles}: a class of `pvfast models generic`, and 0 to "
+                              f"{MAX_CYCLES} cycles, are possible")
+    return base.with_cycles(name, cycles)
 
 
 def _complete(cycles: Mapping[str, tuple]) -> Mapping[str, Cost]:

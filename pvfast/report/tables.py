@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pvfast.experiments.calibration import Calibration
 from pvfast.experiments.kernel_runs import KernelRow, KernelRun
 from pvfast.experiments.matrix import INTERRUPT_GROUPS, Matrix, Row, SiteCode, workload_names
 from pvfast.experiments.tracing import TracedOperation
@@ -313,6 +314,18 @@ def model_json(model: Model) -> str:
             field.name: dict(zip(("number", "source"), getattr(model.prediction, field.name), strict=True))
             for field in fields(model.prediction)},
     })
+
+
+def calibration_report(found: Calibration) -> list[RenderableType]:
+    """What ``pvfast calibrate`` shows: measured and modelled cycles of each sequence."""
+    table = _table(("site", "instructions", "with its loop", "beyond it", "model"), left=2)
+    for name, text, taken, beyond, modelled in found.rows():
+        table.add_row(name, text, f"{taken:.2f}", f"{beyond:.2f}", str(modelled))
+    return [
+        _heading(f"{found.processor}: cycles of its time-stamp counter, in ring 3"), table, Text(),
+        Text("The model adds up whole cycles, at least one for each instruction; the processor runs several at once. "
+             "What only ring 0 can do (cli, sti, iret) is not measured, and costs what it does in the generic model."),
+    ]
 
 
 def _table(columns: Sequence[str], left: int) -> Table:
