@@ -283,7 +283,7 @@ def test_no_hostile_guest_gets_into_ring_0(image: GuestImage) -> None:
             return random.choice(labels) + random.randrange(0, 256, 4)
         return random.choice(WORDS) if kind == 2 else random.choice(labels) - PAGE_OFFSET | random.getrandbits(8)
 
-    for _ in range(400):
+    for _ in range(1000):
         machine.restore(base)
         for _ in range(random.randrange(1, 12)):
             if random.randrange(8) == 0:

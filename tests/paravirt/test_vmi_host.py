@@ -165,6 +165,30 @@ def test_the_alarm_is_line_0(guest: Guest) -> None:
     assert guest.vmi.next_event() is None
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("name", "begin"), [
+    ("irq_enable", "irq_disable"), ("restore_fl", "irq_disable"), ("irq_save_restore", "irq_enable"),
+    ("iret", "irq_disable"), ("null_syscall_int80", "irq_enable"), ("null_syscall_sysenter", "irq_enable"),
+])
+def test_an_interrupt_at_any_instruction_is_taken_once(
+    forms: dict[str, GuestImage], form: str, name: str, begin: str
+) -> None:
+    """Between the flag's change, the look at what waits, and the IRET too."""
+    guest = Guest(forms[form]).boot()
+    machine = guest.machine
+    for steps in range(guest.bench(name, 1)):
+        guest.bench(begin, 1)
+        ticks = guest.word("jiffies")
+        machine.cpu.eip, machine.cpu.ecx = guest.image.benchmarks[name].address, 1
+        machine.run(until=guest.image.labels["bench_done"], max_instructions=steps)
+        machine.inject_interrupt(0x20)
+        guest.run_to("bench_done", 10_000)
+        guest.bench("irq_enable", 1)
+        assert guest.word("jiffies") == ticks + 1, steps
+        assert not guest.pending
+        assert guest.fault()["count"] == 0
+
+
 # --- Exceptions, system calls -----------------------------------------------------------------------------------------
 
 def test_page_faults_say_where(guest: Guest) -> None:
