@@ -31,7 +31,7 @@ SOURCES = (
     "fork.S", "exec.S", "exit.S",
     "usercopy.S", "files.S", "devices.S", "msr.S", "ptrace.S", "time.S", "tls.S",
     "signal.S", "signal_task.S", "signal_frame.S",
-    "bench.S", "user.S", "user_io.S", "user_signal.S",
+    "bench.S", "user.S", "user_io.S", "user_signal.S", "user_programs.S",
     "native_cpu.S", "native_memory.S", "native_irq.S",
     "xen_head.S", "xen_irq.S", "xen_iret.S", "xen_memory.S", "xen_descriptors.S", "xen_events.S",
     "lhype_head.S", "lhype_irq.S", "lhype_memory.S",

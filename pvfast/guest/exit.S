@@ -109,7 +109,7 @@ free_task:
 /* EBX: process or -1, ECX: where its status goes or 0, EDX: WNOHANG or 0. The number of a child that is dead. */
 sys_waitpid:
 	movl %gs:PDA_pcurrent, %ebp
-	movl %edx, %edi
+	movl 4 + PT_EDX(%esp), %edi
 	DEFINE_WAIT default_wake_function
 	leal TASK_wait_chldexit(%ebp), %eax
 	movl %esp, %edx

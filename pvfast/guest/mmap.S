@@ -69,6 +69,7 @@ insert_vm_copy:
  * is anonymous; what is shared is the one file that this kernel has, whatever EDI is.
  */
 sys_mmap2:
+	movl 4 + PT_EDX(%esp), %edx
 	addl $(PAGE_SIZE - 1), %ecx
 	andl $PAGE_MASK, %ecx
 	jz 8f

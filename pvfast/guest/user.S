@@ -30,9 +30,3 @@ user_exit:
 	movl $__NR_exit, %eax
 	int $SYSCALL_VECTOR
 	ud2
-
-/* The smallest program there is: it exits with what it was given. */
-user_exit_with:
-	movl $__NR_exit, %eax
-	int $SYSCALL_VECTOR
-	ud2

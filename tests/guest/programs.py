@@ -8,6 +8,7 @@ from pvfast.guest.prelude import USER_TEXT
 from pvfast.machine import Machine
 
 _INSTRUCTIONS = 200_000
+PAGE_SIZE = 4096
 
 #: `call NUMBER, EBX, ECX, EDX, ESI` makes a system call; `check VALUE` ends the program unless EAX is VALUE.
 _MACROS = """
@@ -39,18 +40,26 @@ class Guest(Protocol):
     image: GuestImage
     machine: Machine
 
+    def run_to(self, label: str, max_instructions: int) -> None: ...
     def bench(self, name: str, iterations: int, max_instructions: int = ...) -> int: ...
     def word(self, label: str, index: int = 0) -> int: ...
     def fault(self) -> dict[str, int]: ...
 
 
-def run_program(guest: Guest, text: str) -> int:
-    """Put a program in the place of the built-in ones and run it; its exit status, signed. They are back afterwards."""
+def start_program(guest: Guest, text: str, iterations: int = 1) -> None:
+    """Put a program in the place of the built-in ones, and the machine where it starts it, `iterations` in EBX."""
     code = assemble(_MACROS + text, USER_TEXT).code
+    guest.machine.write_linear(guest.image.labels["user_text_page"], code)
+    guest.machine.cpu.eip = guest.image.benchmarks["null"].address
+    guest.machine.cpu.ecx = iterations
+
+
+def run_program(guest: Guest, text: str) -> int:
+    """Run a program in the place of the built-in ones; its exit status, signed. They are back afterwards."""
     page = guest.image.labels["user_text_page"]
-    built_in = guest.machine.read_linear(page, len(code))
-    guest.machine.write_linear(page, code)
-    guest.bench("null", 1, _INSTRUCTIONS)
+    built_in = guest.machine.read_linear(page, PAGE_SIZE)
+    start_program(guest, text)
+    guest.run_to("bench_done", _INSTRUCTIONS)
     guest.machine.write_linear(page, built_in)
     status = guest.word("exit_status")
     return status - (status >> 31 << 32)
