@@ -187,6 +187,7 @@ lhype_paravirt_ops:
 	lhype_operation get_wallclock
 	lhype_operation time_init
 	lhype_operation cpuid
+	lhype_operation get_debugreg
 	lhype_operation set_debugreg
 	lhype_operation clts
 	lhype_operation read_cr0

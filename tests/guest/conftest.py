@@ -5,7 +5,7 @@ import pytest
 from pvfast.guest import GuestImage, build
 from tests.guest.native import BOOT_INSTRUCTIONS, Booted
 from tests.guest.programs import Guest
-from tests.paravirt import vmi
+from tests.paravirt import lhype, vmi
 from tests.paravirt.xen import Domain
 
 
@@ -21,10 +21,12 @@ def booted(image: GuestImage) -> Booted:
     return guest
 
 
-@pytest.fixture(params=["native", "xen", "vmi"])
+@pytest.fixture(params=["native", "xen", "lhype", "vmi"])
 def guest(request: pytest.FixtureRequest, image: GuestImage) -> Guest:
     if request.param == "xen":
         return Domain(image).boot()
+    if request.param == "lhype":
+        return lhype.Guest(image).boot()
     if request.param == "vmi":
         return vmi.Guest(image).boot()
     booted = Booted(image)

@@ -12,7 +12,7 @@ STATUS = {"null": 1, "read": 1, "write": 1}
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("hypervisor", ["native", "xen"])
+@pytest.mark.parametrize("hypervisor", ["native", "xen", "lhype"])
 def test_iterations_cost_the_same(image: GuestImage, hypervisor: str, form: str) -> None:
     run = GuestRun(settings(image, hypervisor)[0], form)
     for row in WORKLOADS:

@@ -7,7 +7,7 @@ from pvfast.paravirt.hypervisors import lhype_interface as interface
 from pvfast.paravirt.hypervisors.lhype_interface import LGUEST_DATA_BLOCKED_INTERRUPTS, LGUEST_DATA_IRQ_ENABLED, Lhcall
 
 BOOT_INSTRUCTIONS = 200_000
-BENCH_INSTRUCTIONS = 100_000
+BENCH_INSTRUCTIONS = 1_000_000
 PAGE_OFFSET = 0xC0000000
 IF = 0x200
 #: int $0x1f
@@ -50,10 +50,12 @@ class Guest:
         self.machine.cpu.eip = self.image.benchmarks[name].address
         self.machine.cpu.ecx = iterations
 
-    def bench(self, name: str, iterations: int = 1, max_instructions: int = BENCH_INSTRUCTIONS) -> None:
-        """Run a benchmark by its protocol."""
+    def bench(self, name: str, iterations: int = 1, max_instructions: int = BENCH_INSTRUCTIONS) -> int:
+        """Run a benchmark by its protocol; instructions it retired."""
+        before = self.machine.counters.instructions
         self.enter(name, iterations)
         self.run_to("bench_done", max_instructions)
+        return self.machine.counters.instructions - before
 
     @property
     def scratch(self) -> int:
