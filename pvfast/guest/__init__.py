@@ -4,8 +4,8 @@
 """
 
 from pvfast.guest.benchmarks import Benchmark
-from pvfast.guest.build import GUEST_ERAS, SOURCES, build, source_texts
+from pvfast.guest.build import GUEST_ERAS, NATIVE_ERAS, SOURCES, build, source_texts
 from pvfast.guest.image import GuestImage
 from pvfast.guest.notes import XenNotes
 
-__all__ = ["GUEST_ERAS", "SOURCES", "Benchmark", "GuestImage", "XenNotes", "build", "source_texts"]
+__all__ = ["GUEST_ERAS", "NATIVE_ERAS", "SOURCES", "Benchmark", "GuestImage", "XenNotes", "build", "source_texts"]

@@ -32,7 +32,7 @@ SOURCES = (
     "usercopy.S", "files.S", "devices.S", "msr.S", "ptrace.S", "time.S", "tls.S",
     "signal.S", "signal_task.S", "signal_frame.S",
     "bench.S", "user.S", "user_io.S", "user_signal.S", "user_programs.S",
-    "native_cpu.S", "native_memory.S", "native_irq.S",
+    "native_cpu.S", "native_memory.S", "native_irq.S", "native_lock.S",
     "xen_head.S", "xen_irq.S", "xen_iret.S", "xen_memory.S", "xen_descriptors.S", "xen_events.S",
     "lhype_head.S", "lhype_irq.S", "lhype_memory.S",
     "kvm.S",
@@ -40,8 +40,10 @@ SOURCES = (
     "percpu.S", "paravirt.S",
 )
 
-#: The releases whose operations it can be built with: those whose i386 kernels have all of them.
+#: The releases whose operations it can be built with, under every hypervisor.
 GUEST_ERAS = tuple(name for name in ERAS if paravirt_era(name).convention is not Convention.CALLEE_SAVE)
+#: And for bare hardware: no hypervisor's operations keep to the callee-save convention.
+NATIVE_ERAS = (*GUEST_ERAS, "2.6.31")
 
 _TEXT = ".text"
 _USER_TEXT, _USER_DATA = ".user.text", ".user.data"
@@ -60,7 +62,7 @@ def source_texts(era: str = "2.6.20", hypervisor: str = Native.name) -> list[tup
     Parameters
     ----------
     era : str, optional
-        One of `GUEST_ERAS`.
+        One of `NATIVE_ERAS`.
     hypervisor : str, optional
         One whose operations the kernel has to hold; the built-in ones are always there.
 
@@ -89,7 +91,7 @@ def build(era: str = "2.6.20", hypervisor: str = Native.name) -> GuestImage:
     Parameters
     ----------
     era : str, optional
-        Which release's operations it has: one of `GUEST_ERAS`.
+        Which release's operations it has: one of `GUEST_ERAS`, or for bare hardware of `NATIVE_ERAS`.
     hypervisor : str, optional
         One whose operations it has to hold besides the built-in ones.
 
@@ -110,9 +112,10 @@ def build(era: str = "2.6.20", hypervisor: str = Native.name) -> GuestImage:
     >>> build(hypervisor="xen") is image
     True
     """
-    if paravirt_era(era).name not in GUEST_ERAS:
-        raise PvfastError(f"the guest kernel is not written for the operations of Linux {era}: choose "
-                          f"{' or '.join(GUEST_ERAS)}")
+    known = NATIVE_ERAS if hypervisor == Native.name else GUEST_ERAS
+    if paravirt_era(era).name not in known:
+        raise PvfastError(f"the guest kernel is not written for the operations of Linux {era} under {hypervisor}: "
+                          f"choose {' or '.join(known)}")
     return _assembled(era, hypervisor if find_hypervisor(hypervisor).guest_source else Native.name)
 
 

@@ -18,7 +18,7 @@ from pvfast.paravirt.hypervisors import hypervisor as find_hypervisor
 from pvfast.paravirt.hypervisors.native import Native
 from pvfast.paravirt.hypervisors.xen import Xen
 from pvfast.paravirt.hypervisors.xen_forms import VCPU_INFO_SYMBOL
-from pvfast.paravirt.operations import Era
+from pvfast.paravirt.operations import Convention, Era
 from pvfast.paravirt.patcher import (
     PARAVIRT_IDENTITY,
     PARAVIRT_NOP,
@@ -132,8 +132,11 @@ class GuestImage:
         if prefix != _NATIVE and f"{prefix}_probe" not in self.labels:
             raise ImageError(f"this guest kernel was built without a probe for {hypervisor!r}: build it with that "
                              "hypervisor's name, and see paravirt_probe in its sources")
+        if prefix != _NATIVE and self.era.convention is Convention.CALLEE_SAVE:
+            raise ImageError(f"no operations of {hypervisor!r} keep to the convention of Linux {self.era.name}: they "
+                             "destroy registers that its sites do not save")
         found = {
-            row.name: self.labels.get(f"{prefix}_{row.name}", self.labels[f"{_NATIVE}_{row.name}"])
+            row.name: self.labels.get(f"{prefix}_{row.label}", self.labels[f"{_NATIVE}_{row.label}"])
             for row in self.era.operations
         }
         found |= {name: address for name, address in host.operations.items() if name in found}

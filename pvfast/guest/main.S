@@ -132,7 +132,7 @@ write_segment:
 	movl %esi, %ecx
 	movl %eax, %edx
 	movl $cpu_gdt_table, %eax
-	paravirt_call write_gdt_entry
+	write_entry write_gdt_entry
 	addl $4, %esp
 	ret
 

@@ -190,6 +190,32 @@ native_read_tsc:
 	rdtsc
 	ret
 
+/* (EAX: number, EDX: &error): some registers of AMD's want to see a password in EDI. */
+.ifdef PARAVIRT_read_msr_amd
+.equ AMD_MSR_PASSWORD, 0x9c5a203a
+native_read_msr_amd:
+	pushl %edi
+	movl $AMD_MSR_PASSWORD, %edi
+	call native_read_msr
+	popl %edi
+	ret
+.endif
+
+/* (EAX: &aux). A processor with RDTSCP is not among those that this kernel knows: the counter, and number 0. */
+.ifdef PARAVIRT_read_tscp
+native_read_tscp:
+	movl $0, (%eax)
+	rdtsc
+	ret
+.endif
+
+/* There are no 64-bit tasks to return to: nobody gets here. */
+.ifdef PARAVIRT_usergs_sysret64
+native_usergs_sysret64:
+native_usergs_sysret32:
+	ud2
+.endif
+
 /* There is one counter that this kernel would read. */
 native_read_pmc:
 	xorl %ecx, %ecx

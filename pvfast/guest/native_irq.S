@@ -222,6 +222,7 @@ native_setup_secondary_clock:
 	ret
 .endif
 
+.ifdef PARAVIRT_apic_write
 /* (EAX: register, EDX: value) */
 native_apic_write:
 	movl %edx, APIC_BASE(%eax)
@@ -234,6 +235,7 @@ native_apic_write_atomic:
 native_apic_read:
 	movl APIC_BASE(%eax), %eax
 	ret
+.endif
 
 /* (EAX: text, EDX: length), to the first serial port. Without one, every wait ends at once. */
 serial_write:

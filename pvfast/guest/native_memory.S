@@ -68,13 +68,20 @@ native_load_tls:
 	popl %esi
 	ret
 
-/* (EAX: table, EDX: entry, ECX: low word, stack: high word) */
+/* (EAX: table, EDX: entry, ECX: low word, stack: high word); see write_entry (operations.S). */
 native_write_ldt_entry:
 native_write_gdt_entry:
 native_write_idt_entry:
+	.ifdef PARAVIRT_load_sp0
+	pushl 4(%ecx)
+	movl (%ecx), %ecx
+	movl %ecx, (%eax,%edx,8)
+	popl 4(%eax,%edx,8)
+	.else
 	movl %ecx, (%eax,%edx,8)
 	movl 4(%esp), %ecx
 	movl %ecx, 4(%eax,%edx,8)
+	.endif
 	ret
 
 native_flush_tlb_user:
@@ -124,7 +131,60 @@ native_dup_mmap:
 native_exit_mmap:
 native_startup_ipi_hook:
 native_post_allocator_init:
+native_alloc_pud:
+native_release_pud:
+native_pgd_free:
+native_alloc_ldt:
+native_free_ldt:
+native_start_context_switch:
+native_end_context_switch:
+native_swapgs:
 	ret
+
+/* (EAX: mm). A directory needs nothing: 0. */
+.ifdef PARAVIRT_pgd_alloc
+native_pgd_alloc:
+	xorl %eax, %eax
+	ret
+.endif
+
+/* (EAX: mm, EDX: address, ECX: entry, and on the stack for commit: value). Nobody may change it between the two. */
+.ifdef PARAVIRT_ptep_modify_prot_start
+native_ptep_modify_prot_start:
+	xorl %eax, %eax
+	xchgl %eax, (%ecx)
+	ret
+
+native_ptep_modify_prot_commit:
+	movl 4(%esp), %eax
+	movl %eax, (%ecx)
+	ret
+.endif
+
+/* (EAX: index, EDX: physical, ECX: flags): one page down from the end of the address space for each index. */
+.ifdef PARAVIRT_set_fixmap
+native_set_fixmap:
+	orl %ecx, %edx
+	shll $PAGE_SHIFT, %eax
+	negl %eax
+	subl $PAGE_SIZE, %eax
+	movl %eax, %ecx
+	shrl $PGDIR_SHIFT, %ecx
+	shll $2, %ecx
+	addl init_mm_pgd, %ecx
+	movl (%ecx), %ecx
+	testl $_PAGE_PRESENT, %ecx
+	jnz 1f
+	ud2                             /* as the kernel: no table for it was made at boot */
+1:	andl $~(PAGE_SIZE - 1), %ecx
+	pushl %eax
+	shrl $PAGE_SHIFT, %eax
+	andl $(PTRS_PER_TABLE - 1), %eax
+	movl %edx, PAGE_OFFSET(%ecx,%eax,4)
+	popl %eax
+	invlpg (%eax)
+	ret
+.endif
 
 /* (EAX: pgd). What boot made of the kernel's page tables is all there is to set up. */
 .ifdef PARAVIRT_pagetable_setup_start

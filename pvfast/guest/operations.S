@@ -69,3 +69,26 @@
 	popl %ecx
 	.endif
 .endm
+
+/*
+ * (EAX: table, EDX: entry, ECX: low word, stack: high word). From 2.6.25 on the two words are passed by their address,
+ * and what kind of segment it is in the global table.
+ */
+.equ DESC_TSS, 0x09
+
+.macro write_entry operation
+	.ifdef PARAVIRT_load_sp0
+	pushl %ecx
+	movl %esp, %ecx
+	.if ARGUMENTS_\operation == 4
+	pushl $DESC_TSS
+	.endif
+	paravirt_call \operation
+	.if ARGUMENTS_\operation == 4
+	addl $4, %esp
+	.endif
+	addl $4, %esp
+	.else
+	paravirt_call \operation
+	.endif
+.endm

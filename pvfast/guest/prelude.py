@@ -16,7 +16,7 @@ from pvfast.paravirt.hypervisors.vmi import PARA_FILL, PARA_WRAP
 from pvfast.paravirt.hypervisors.xen_forms import DIRECT_FORMS, IRQ_DISABLE_FORMS, direct_text
 from pvfast.paravirt.operations import ONE_STRUCTURE, Convention, Era
 from pvfast.paravirt.patcher import MAX_PATCH_LEN
-from pvfast.paravirt.shapes import SiteShape, shapes
+from pvfast.paravirt.shapes import SiteShape, call_shape, shapes
 
 #: Where the kernel's linear addresses begin; physical address 0 is there.
 PAGE_OFFSET = 0xC0000000
@@ -31,6 +31,7 @@ _DATA_MEMBERS = {"kernel_rpl": "0", "shared_kernel_pmd": "1", "paravirt_enabled"
 
 #: Symbols of the patch types that are offsets: ``PARAVIRT_PATCH(x)`` in the kernel.
 _PATCH = "PARAVIRT_PATCH_"
+_CLOBBERS = "PARAVIRT_CLOBBERS_"
 
 #: Where there is no site for both, the flags wait on the stack: the second site may destroy EAX.
 _IRQ_SAVE = """.macro __raw_local_irq_save
@@ -70,9 +71,13 @@ def symbols(era: Era) -> Mapping[str, int]:
     (104, 23, 1)
     """
     found = {"PAGE_OFFSET": PAGE_OFFSET, "USER_TEXT": USER_TEXT, "USER_DATA": USER_DATA, **era.symbols()}
-    found |= {f"ARGUMENTS_{row.name}": row.argument_words for row in era.operations}
+    found |= {f"ARGUMENTS_{name}": row.argument_words for row in era.operations for name in (row.name, row.label)}
     if era.convention is not Convention.CONSTANT_TYPES:
-        found |= {f"{_PATCH}{row.name}": row.patch_type for row in era.operations if row.patch_type is not None}
+        for row in era.operations:
+            shape = call_shape(era, row.name)
+            if shape.type is not None and shape.clobbers is not None:
+                for each in (row.name, row.label):
+                    found |= {f"{_PATCH}{each}": shape.type, f"{_CLOBBERS}{each}": shape.clobbers}
     found |= {name: value for name, value in vars(sites).items() if name.startswith("CLBR_")}
     found["CLBR_ANY"] = era.any_clobber
     found[f"DISCOVERY_{probing.discovery(era).name}"] = 1
@@ -144,7 +149,7 @@ def operations_table(era: Era) -> str:
         if structure != ONE_STRUCTURE:
             lines.append(f"{structure}:")
         lines += (
-            f".long {_DATA_MEMBERS[member.name] if member.is_data else f'native_{member.name}'}" for member in members
+            f".long {_DATA_MEMBERS[member.name] if member.is_data else f'native_{member.label}'}" for member in members
         )
     return "\n".join(lines) + "\n"
 
@@ -153,7 +158,7 @@ def _paravirt_call(era: Era) -> str:
     """``paravirt_call operation``, the ordinary call: a site with a record, where the era makes one of it."""
     call = "call *paravirt_ops + PARAVIRT_\\operation"
     if era.convention is not Convention.CONSTANT_TYPES:
-        site = _recorded(call, f"{_PATCH}\\operation", "CLBR_ANY")
+        site = _recorded(call, f"{_PATCH}\\operation", f"{_CLOBBERS}\\operation")
         call = f".ifdef {_PATCH}\\operation\n{site}.else\n{call}\n.endif"
     return f".macro paravirt_call operation\n{call}\n.endm\n"
 
@@ -173,11 +178,23 @@ def _nop_rows() -> str:
 
 def _site_macro(shape: SiteShape) -> str:
     pointers = {name: f"paravirt_ops + PARAVIRT_{name}" for name in shape.operations}
-    code = shape.text(pointers).replace("; ", "\n")
+    code = (_saving_text(shape, pointers) if shape.saves else shape.text(pointers)).replace("; ", "\n")
     if shape.type is None:
         return f".macro {shape.name}\n{code}\n.endm\n"
     argument, clobbers = (" clobbers", "\\clobbers") if shape.clobbers is None else ("", str(shape.clobbers))
     return f".macro {shape.name}{argument}\n{_recorded(code, str(int(shape.type)), clobbers)}.endm\n"
+
+
+def _saving_text(shape: SiteShape, pointers: Mapping[str, str]) -> str:
+    """``PV_SAVE_REGS``: each push and its pop stand there unless the clobbers, or the callee, make it needless."""
+    def guarded(clobbers: int, text: str) -> str:
+        return f".if ((\\clobbers) & {clobbers}) == 0\n{text}\n.endif"
+
+    lines = shape.text(pointers).split("; ")
+    saved = [clobbers for clobbers, *_ in sites.PV_SAVE_REGS if not clobbers & sites.CLBR_ECX]
+    pushes = [guarded(clobbers, line) for clobbers, line in zip(saved, lines, strict=False)]
+    pops = [guarded(clobbers, line) for clobbers, line in zip(reversed(saved), lines[-len(saved):], strict=True)]
+    return "\n".join([*pushes, lines[len(saved)], *pops])
 
 
 def _recorded(code: str, patch_type: str, clobbers: str) -> str:

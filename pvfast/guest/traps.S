@@ -40,7 +40,7 @@ set_gate:
 	orl $(__KERNEL_CS << 16), %ecx  /* the third: the low word */
 	movl %ebx, %edx
 	movl $idt_table, %eax
-	paravirt_call write_idt_entry
+	write_entry write_idt_entry
 	addl $4, %esp
 	ret
 

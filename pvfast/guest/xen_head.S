@@ -132,7 +132,9 @@ xen_name:
 
 /* Which operations Xen needs; the others stay native, for Xen emulates them or they need no privilege. */
 .macro xen_operation name
+	.ifdef PARAVIRT_\name
 	.long PARAVIRT_\name, xen_\name
+	.endif
 .endm
 
 .pushsection .rodata
@@ -173,13 +175,9 @@ xen_paravirt_ops:
 	xen_operation set_pte
 	xen_operation set_pte_at
 	xen_operation set_pmd
-.ifdef PARAVIRT_alloc_pt
 	xen_operation alloc_pt
 	xen_operation release_pt
-.endif
-.ifdef PARAVIRT_get_cpu_khz
 	xen_operation get_cpu_khz
-.endif
 	xen_operation irq_enable_sysexit
 	xen_operation iret
 xen_paravirt_ops_end:

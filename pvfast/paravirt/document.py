@@ -17,8 +17,8 @@ HEAD = """<!-- Written by pvfast/paravirt/document.py (make operations). Do not 
 # Operations
 
 What `pvfast/paravirt/operations.py` knows of each release of Linux, with a local APIC and without PAE and HIGHPTE; on
-x86-64 with CONFIG_PARAVIRT_XXL. The built-in kernel can be built with the releases up to 2.6.24; images of real kernels
-are named from those of their version.
+x86-64 with CONFIG_PARAVIRT_XXL. The built-in kernel can be built with the releases up to 2.6.24, and for bare hardware
+with 2.6.31; images of real kernels are named from those of their version.
 
 * Functions: function pointers, `patch` among them. With PAE: the same on a PAE kernel.
 * Recorded: operations whose ordinary call is a patch site; until 2.6.21, those that have sites of their own.

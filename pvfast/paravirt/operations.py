@@ -74,6 +74,8 @@ class Member:
         Its name in the structure, where `name` is not: two structures have a member ``lazy_mode``.
     callee_save : bool
         Whether it keeps all registers but the result's (``struct paravirt_callee_save``).
+    formerly : str
+        Its name in the eras before, where that was another: `label` is the first one.
     """
 
     name: str
@@ -86,6 +88,12 @@ class Member:
     plain: bool = False
     member: str = ""
     callee_save: bool = False
+    formerly: str = ""
+
+    @property
+    def label(self) -> str:
+        """What the built-in kernel calls it, whatever the era."""
+        return self.formerly or self.name
 
     @property
     def is_data(self) -> bool:
@@ -229,8 +237,10 @@ class Era:
         return next((row.name for row in self.members if row.patch_type == patch_type), None)
 
     def symbols(self) -> Mapping[str, int]:
-        """Offsets as the kernel's asm-offsets names them: ``PARAVIRT_irq_disable`` and so on."""
-        return MappingProxyType({f"PARAVIRT_{member.name}": member.offset for member in self.members})
+        """Offsets as the kernel's asm-offsets names them: ``PARAVIRT_irq_disable`` and so on, with older names too."""
+        return MappingProxyType({
+            f"PARAVIRT_{name}": member.offset for member in self.members for name in (member.name, member.label)
+        })
 
     def pointers(self, table: int) -> Mapping[str, int]:
         """Linear address of each function pointer when the first member is at `table`."""
@@ -238,8 +248,8 @@ class Era:
 
 
 def _row(group: str, returns: str, name: str, *arguments: str, patch: PatchType | None = None, config: str = "",
-         plain: bool = False, member: str = "") -> Member:
-    return Member(name, returns, arguments, group, patch, config, plain=plain, member=member)
+         plain: bool = False, member: str = "", formerly: str = "") -> Member:
+    return Member(name, returns, arguments, group, patch, config, plain=plain, member=member, formerly=formerly)
 
 
 _DESCRIPTOR_WRITE = ("void *table", "int entry", "u32 low", "u32 high")
@@ -475,7 +485,7 @@ _LINUX_2_6_31 = _callee_save(_grouped(_LINUX_2_6_24, {
         pud_val make_pud set_pgd kmap_atomic_pte enter_lazy_mmu leave_lazy_mmu set_fixmap""",
     "pv_lock_ops": "spin_is_locked spin_is_contended spin_lock spin_lock_flags spin_trylock spin_unlock",
 }, new=(
-    _row("time", "unsigned long", "get_tsc_khz", plain=True),
+    _row("time", "unsigned long", "get_tsc_khz", plain=True, formerly="get_cpu_khz"),
     _row("cpu", "unsigned long", "read_cr8", config="x86-64"),
     _row("cpu", "void", "write_cr8", "unsigned long", config="x86-64"),
     _row("desc", "void", "load_gs_index", "unsigned idx", config="x86-64"),
@@ -484,7 +494,7 @@ _LINUX_2_6_31 = _callee_save(_grouped(_LINUX_2_6_24, {
     _row("desc", "void", "write_idt_entry", "gate_desc *idt", "int entry", "const gate_desc *gate"),
     _row("desc", "void", "alloc_ldt", "struct desc_struct *ldt", "unsigned entries"),
     _row("desc", "void", "free_ldt", "struct desc_struct *ldt", "unsigned entries"),
-    _row("cpu", "void", "load_sp0", "struct tss_struct *", "struct thread_struct *"),
+    _row("cpu", "void", "load_sp0", "struct tss_struct *", "struct thread_struct *", formerly="load_esp0"),
     _row("msr", "u64", "read_msr_amd", "unsigned msr", "int *err"),
     _row("msr", "unsigned long long", "read_tscp", "unsigned *aux"),
     _row("exit", "void", "usergs_sysret64"),
@@ -495,13 +505,13 @@ _LINUX_2_6_31 = _callee_save(_grouped(_LINUX_2_6_24, {
     _row("irq", "void", "adjust_exception_frame", config="x86-64"),
     _row("pte", "int", "pgd_alloc", _MM),
     _row("pte", "void", "pgd_free", _MM, "pgd_t *pgd"),
-    _row("pte", "void", "alloc_pte", _MM, _ULONG_PFN),
-    _row("pte", "void", "alloc_pmd", _MM, _ULONG_PFN),
+    _row("pte", "void", "alloc_pte", _MM, _ULONG_PFN, formerly="alloc_pt"),
+    _row("pte", "void", "alloc_pmd", _MM, _ULONG_PFN, formerly="alloc_pd"),
     _row("pte", "void", "alloc_pmd_clone", _ULONG_PFN, "unsigned long clonepfn", "unsigned long start",
-         "unsigned long count"),
+         "unsigned long count", formerly="alloc_pd_clone"),
     _row("pte", "void", "alloc_pud", _MM, _ULONG_PFN),
-    _row("pte", "void", "release_pte", _ULONG_PFN),
-    _row("pte", "void", "release_pmd", _ULONG_PFN),
+    _row("pte", "void", "release_pte", _ULONG_PFN, formerly="release_pt"),
+    _row("pte", "void", "release_pmd", _ULONG_PFN, formerly="release_pd"),
     _row("pte", "void", "release_pud", _ULONG_PFN),
     _row("pte", "pte_t", "ptep_modify_prot_start", *_MM_ADDR_PTEP),
     _row("pte", "void", "ptep_modify_prot_commit", *_MM_ADDR_PTEP, "pte_t pte"),
@@ -683,7 +693,7 @@ def era(name: str, pae: bool = False, apic: bool = True, highpte: bool = False, 
             has_sites = not (row.is_data or row.plain or words > _MOST_SITE_WORDS)
             patch_type = index - numbered if has_sites else None
         members.append(Operation(row.name, row.returns, row.arguments, row.group, patch_type, row.config, row.structure,
-                                 row.plain, row.member, row.callee_save, index * bits // 8, words))
+                                 row.plain, row.member, row.callee_save, row.formerly, index * bits // 8, words))
     return Era(name, tuple(members), convention, bits)
 
 

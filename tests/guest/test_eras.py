@@ -5,7 +5,7 @@ import pytest
 import pvfast
 from pvfast.assembly import assemble
 from pvfast.experiments.runs import boot
-from pvfast.guest import GUEST_ERAS, GuestImage, build
+from pvfast.guest import GUEST_ERAS, NATIVE_ERAS, GuestImage, build
 from pvfast.paravirt.hypervisors import hypervisor, hypervisor_names
 from pvfast.paravirt.hypervisors.native import NATIVE_CODE
 from pvfast.paravirt.operations import Convention
@@ -20,18 +20,24 @@ from pvfast.paravirt.probing import (
     discovery,
 )
 from pvfast.paravirt.shapes import call_shape, classify, identify, shapes
-from pvfast.paravirt.sites import CLBR_ANY, pack_records
+from pvfast.paravirt.sites import pack_records
 from tests.guest.native import BOOT_INSTRUCTIONS, Booted
 
-#: Benchmark: instructions as compiled and patched inline, from 2.6.22 on; before, see test_boot.py.
-FROM_2_6_22 = {
-    "irq_disable": (7, 4), "irq_enable": (7, 4), "save_fl": (8, 4), "restore_fl": (8, 4),
-    "irq_save": (8 + 7 + 2, 4 + 4 + 2),         # two sites, and the flags on the stack between them
-    "asm_irq_disable": (9, 4), "asm_irq_enable": (9, 4), "iret": (2, 1),
+#: Benchmark: instructions as compiled and patched inline, from 2.6.22 on; before, see test_boot.py. irq_save is two
+#: sites, with the flags on the stack between them.
+COUNTS = {
+    Convention.OFFSET_TYPES: {
+        "irq_disable": (7, 4), "irq_enable": (7, 4), "save_fl": (8, 4), "restore_fl": (8, 4),
+        "irq_save": (8 + 7 + 2, 4 + 4 + 2), "asm_irq_disable": (9, 4), "asm_irq_enable": (9, 4), "iret": (2, 1),
+    },
+    Convention.CALLEE_SAVE: {                   # nothing is pushed where only the result may be destroyed
+        "irq_disable": (3, 3), "irq_enable": (3, 3), "save_fl": (4, 3), "restore_fl": (4, 3),
+        "irq_save": (4 + 3 + 2, 3 + 3 + 2), "asm_irq_disable": (3, 2), "asm_irq_enable": (3, 2), "iret": (2, 1),
+    },
 }
 
 
-@pytest.fixture(params=GUEST_ERAS)
+@pytest.fixture(params=NATIVE_ERAS)
 def linux(request: pytest.FixtureRequest) -> GuestImage:
     return build(era=request.param)
 
@@ -48,9 +54,8 @@ def test_boots_and_runs_its_loops_in_every_form(linux: GuestImage) -> None:
         guest.run_to("boot_done", BOOT_INSTRUCTIONS)
         counts[form] = {name: guest.per_iteration(name) for name in linux.benchmarks}
         assert guest.fault()["count"] == 0
-    if linux.era.convention is Convention.OFFSET_TYPES:
-        measured = {name: (counts["indirect"][name], counts["patched"][name]) for name in FROM_2_6_22}
-        assert measured == FROM_2_6_22
+    expected = COUNTS.get(linux.era.convention, {})
+    assert {name: (counts["indirect"][name], counts["patched"][name]) for name in expected} == expected
     assert counts["patched"]["null_syscall_int80"] < counts["indirect"]["null_syscall_int80"]
 
 
@@ -63,7 +68,8 @@ def test_every_site_is_a_shape_of_its_type(linux: GuestImage) -> None:
 
 
 def test_calls_are_sites_from_2_6_22_on(linux: GuestImage) -> None:
-    called = {linux.era.site_operation(site.type) for site in linux.sites if site.length == 6}
+    flags = {"save_fl", "restore_fl", "irq_disable", "irq_enable"}
+    called = {linux.era.site_operation(site.type) for site in linux.sites if site.length == 6} - flags
     if linux.era.convention is Convention.CONSTANT_TYPES:
         assert not called
     else:
@@ -82,14 +88,14 @@ def test_patching_natively(linux: GuestImage) -> None:
         elif linux.implementations()[name] in (linux.labels["paravirt_nop"], linux.labels["_paravirt_ident_32"]):
             assert code == bytes.fromhex("8db600000000")
         else:
-            assert site.clobbers == CLBR_ANY
+            assert site.clobbers == linux.era.any_clobber
             assert code == call_shape(linux.era, name).direct(site.address, linux.implementations())
 
 
 def test_every_pointer_of_the_table_is_its_native_function(linux: GuestImage) -> None:
     for name, pointer in linux.pointers.items():
         word = int.from_bytes(linux.read(pointer, 4), "little")
-        assert word == linux.implementations()[name] == linux.labels[f"native_{name}"]
+        assert word == linux.implementations()[name] == linux.labels[f"native_{linux.era[name].label}"]
     for structure, members in linux.era.structures.items():
         assert linux.labels[structure] == linux.labels["paravirt_ops"] + members[0].offset
 
@@ -121,20 +127,27 @@ class Timer:
         self.end = self.guest.machine.counters.cycles + self.MILLISECOND
 
 
-def test_shapes_of_eras_differ(linux: GuestImage) -> None:
-    assert shapes(linux.era)["DISABLE_INTERRUPTS"].length == linux.site("site_asm_irq_disable").length
+def test_entry_code_has_the_form_of_its_era(linux: GuestImage) -> None:
+    for label, name in (("site_asm_irq_disable", "DISABLE_INTERRUPTS"), ("site_sysenter_enable", "ENABLE_INTERRUPTS")):
+        site = linux.site(label)
+        assert shapes(linux.era)[name].site(site.address, site.clobbers) == site
 
 
 def test_other_eras_are_refused() -> None:
-    with pytest.raises(pvfast.PvfastError, match=r"not written for the operations of Linux 6\.1: choose 2\.6\.20"):
+    with pytest.raises(pvfast.PvfastError, match=r"operations of Linux 6\.1 under native: choose 2\.6\.20"):
         build(era="6.1")
+    with pytest.raises(pvfast.PvfastError, match=r"operations of Linux 2\.6\.31 under xen: choose 2\.6\.20"):
+        build(era="2.6.31", hypervisor="xen")
+    with pytest.raises(pvfast.PvfastError, match="no operations of 'xen' keep to the convention"):
+        build(era="2.6.31").implementations("xen")
     with pytest.raises(pvfast.PvfastError, match=r"no paravirt operations are recorded for Linux 2\.4\.0"):
         build(era="2.4.0")
 
 
+@pytest.mark.parametrize("era", GUEST_ERAS)
 @pytest.mark.parametrize("name", hypervisor_names())
-def test_every_hypervisor_boots_every_era_patched(linux: GuestImage, name: str) -> None:
-    image = build(era=linux.era.name, hypervisor=name)
+def test_every_hypervisor_boots_every_era_patched(era: str, name: str) -> None:
+    image = build(era=era, hypervisor=name)
     patched = image.patched(hypervisor(name).patcher(image.patch_context(name)))
     for each in (image, image.direct(name), patched):
         assert boot(each, name).cpu.eip == image.labels["boot_done"]
@@ -227,3 +240,31 @@ def test_bug_1_assembly_sites_did_not_save_eax(era: str, getppid: int, form: str
     guest.bench("null_syscall_sysenter", 3)
     assert guest.word("exit_status") == 1
 
+
+
+def call(guest: Booted, function: str, eax: int) -> int:
+    """What a function of the kernel answers."""
+    cpu = guest.machine.cpu
+    guest.machine.write_linear(cpu.esp - 4, guest.image.labels["bench_done"].to_bytes(4, "little"))
+    cpu.esp, cpu.eip, cpu.eax = cpu.esp - 4, guest.image.labels[function], eax
+    guest.run_to("bench_done", 1000)
+    return cpu.eax
+
+
+def test_ticket_locks_of_2_6_31() -> None:
+    guest = Booted(build(era="2.6.31"))
+    guest.run_to("boot_done", BOOT_INSTRUCTIONS)
+    lock = guest.image.labels["exit_status"]
+    asked = ("native_spin_is_locked", "native_spin_is_contended", "native_spin_trylock")
+
+    guest.machine.write_linear(lock, bytes(4))
+    assert call(guest, "native_spin_is_locked", lock) == 0
+    call(guest, "native_spin_lock", lock)
+    assert [call(guest, name, lock) for name in asked] == [1, 0, 0]
+    guest.machine.write_linear(lock + 1, b"\2")          # another one takes a ticket
+    assert [call(guest, name, lock) for name in asked] == [1, 1, 0]
+    call(guest, "native_spin_unlock", lock)
+    call(guest, "native_spin_unlock", lock)
+    assert guest.word("exit_status") == 0x0202
+    assert call(guest, "native_spin_trylock", lock) == 1
+    assert guest.word("exit_status") == 0x0302

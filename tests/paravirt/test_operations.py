@@ -223,6 +223,16 @@ def test_unknown_names_are_typed_errors():
         era("2.6.20")["set_pud"]
 
 
+def test_renamed_operations_keep_their_label():
+    linux = era("2.6.31")
+    renamed = {row.name: row.label for row in linux.operations if row.name != row.label}
+    assert renamed == {"get_tsc_khz": "get_cpu_khz", "load_sp0": "load_esp0", "alloc_pte": "alloc_pt",
+                       "alloc_pmd": "alloc_pd", "alloc_pmd_clone": "alloc_pd_clone", "release_pte": "release_pt",
+                       "release_pmd": "release_pd"}
+    assert set(renamed.values()) <= {row.name for row in era("2.6.24").operations}
+    assert linux.symbols()["PARAVIRT_load_esp0"] == linux.symbols()["PARAVIRT_load_sp0"] == linux["load_sp0"].offset
+
+
 def test_documented_table_is_what_the_rows_give():
     docs = Path(__file__).parents[2] / "docs"
     assert (docs / "operations.md").read_text(encoding="utf-8") == document(), "run `make operations`"
