@@ -54,3 +54,42 @@
 .macro _raw_spin_unlock lock
 	movb $SPIN_LOCK_UNLOCKED, \lock
 .endm
+
+/* Readers or one writer: RW_LOCK_BIAS when it is free, one less for each reader. */
+.equ RW_LOCK_BIAS, 0x01000000
+
+.macro _raw_read_lock lock
+665:	LOCK_PREFIX
+	decl \lock
+	jns 667f
+	LOCK_PREFIX
+	incl \lock
+666:	rep; nop
+	cmpl $1, \lock
+	js 666b
+	jmp 665b
+667:
+.endm
+
+.macro _raw_read_unlock lock
+	LOCK_PREFIX
+	incl \lock
+.endm
+
+.macro _raw_write_lock lock
+668:	LOCK_PREFIX
+	subl $RW_LOCK_BIAS, \lock
+	jz 670f
+	LOCK_PREFIX
+	addl $RW_LOCK_BIAS, \lock
+669:	rep; nop
+	cmpl $RW_LOCK_BIAS, \lock
+	jne 669b
+	jmp 668b
+670:
+.endm
+
+.macro _raw_write_unlock lock
+	LOCK_PREFIX
+	addl $RW_LOCK_BIAS, \lock
+.endm

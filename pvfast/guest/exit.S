@@ -42,6 +42,7 @@ do_exit:
 exit_notify:
 	pushl %esi
 	raw_local_irq_disable           /* write_lock_irq(&tasklist_lock) */
+	_raw_write_lock tasklist_lock
 1:	movl TASK_children(%ebx), %edx
 	leal TASK_children(%ebx), %eax
 	cmpl %eax, %edx
@@ -70,10 +71,12 @@ exit_notify:
 	call group_send_sig
 	leal TASK_wait_chldexit(%esi), %eax
 	call __wake_up
+	_raw_write_unlock tasklist_lock
 	raw_local_irq_enable
 	popl %esi
 	ret
 3:	movl $EXIT_DEAD, TASK_exit_state(%ebx)
+	_raw_write_unlock tasklist_lock
 	raw_local_irq_enable
 	movl %ebx, %eax
 	popl %esi
@@ -83,7 +86,9 @@ release_task:
 	pushl %eax                      /* the site may destroy it */
 	raw_local_irq_disable           /* write_lock_irq(&tasklist_lock) */
 	popl %eax
+	_raw_write_lock tasklist_lock
 	call unlink_task
+	_raw_write_unlock tasklist_lock
 	raw_local_irq_enable
 	ret
 

@@ -145,7 +145,8 @@ fault_oom:
 
 /* A page of a file: shared, or copied at once when the first access writes to it. */
 do_no_page:
-	raw_local_irq_disable           /* find_get_page: the lock of the page cache */
+	raw_local_irq_disable           /* find_get_page: read_lock_irq(&mapping->tree_lock) */
+	_raw_read_lock page_tree_lock
 	movl %edi, %eax
 	subl VMA_start(%esi), %eax
 	shrl $PAGE_SHIFT, %eax
@@ -153,6 +154,7 @@ do_no_page:
 	movl (%edx,%eax,4), %eax
 	get_page
 	movl %eax, %edx
+	_raw_read_unlock page_tree_lock
 	raw_local_irq_enable
 	movl %edx, %eax
 	cmpl $0, 20(%esp)
@@ -251,3 +253,8 @@ copy_page:
 	popl %edi
 	popl %esi
 	ret
+
+.pushsection .data
+page_tree_lock:
+	.long RW_LOCK_BIAS              /* of the one file that can be mapped */
+.popsection

@@ -67,6 +67,7 @@ do_fork:
 	movl $child_reaper, %edx
 1:	movl %edx, TASK_real_parent(%ebx)
 	raw_local_irq_disable           /* write_lock_irq(&tasklist_lock) */
+	_raw_write_lock tasklist_lock
 	addl $TASK_children, %edx
 	leal TASK_sibling(%ebx), %eax
 	list_add_tail %eax, %edx, %ecx
@@ -74,6 +75,7 @@ do_fork:
 	movl $tasks, %edx
 	list_add_tail %eax, %edx, %ecx
 	incl nr_threads
+	_raw_write_unlock tasklist_lock
 	raw_local_irq_enable
 	movl %ebx, %eax
 	call wake_up_new_task
@@ -197,4 +199,6 @@ last_pid:
 nr_threads:
 	.long 0                         /* processes, up to the end of their wait */
 	LIST_HEAD tasks
+tasklist_lock:
+	.long RW_LOCK_BIAS
 .popsection

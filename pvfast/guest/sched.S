@@ -21,6 +21,7 @@ schedule:
 	movl %eax, %edi
 	movl %edx, %ebp
 	raw_local_irq_disable           /* spin_lock_irq(&rq->lock) */
+	_raw_spin_lock runqueue_lock
 	movl TASK_thread_info(%esi), %ecx
 	clear_thread_flag _TIF_NEED_RESCHED, %ecx
 	cmpl $TASK_RUNNING, TASK_state(%esi)
@@ -42,6 +43,7 @@ schedule:
 	movl %ebp, TASK_timestamp + 4(%esi)
 	cmpl %esi, %ebx
 	jne context_switch
+	_raw_spin_unlock runqueue_lock
 	raw_local_irq_enable
 schedule_done:
 	popl %ebx
@@ -147,6 +149,7 @@ finish_task_switch:
 	movl %eax, %ebx
 	movl runqueue_prev_mm, %esi
 	movl $0, runqueue_prev_mm
+	_raw_spin_unlock runqueue_lock
 	raw_local_irq_enable            /* spin_unlock_irq(&rq->lock) */
 	testl %esi, %esi
 	jz 1f
@@ -167,6 +170,7 @@ try_to_wake_up:
 	pushl %ebx
 	movl %eax, %ebx
 	__raw_local_irq_save            /* task_rq_lock */
+	_raw_spin_lock runqueue_lock
 	pushl %eax
 	cmpl $TASK_INTERRUPTIBLE, TASK_state(%ebx)
 	jne 2f
@@ -183,6 +187,7 @@ try_to_wake_up:
 	jmp 3f
 2:	xorl %edx, %edx
 3:	popl %eax
+	_raw_spin_unlock runqueue_lock
 	raw_local_irq_restore
 	movl %edx, %eax
 	popl %ebx
@@ -191,7 +196,8 @@ try_to_wake_up:
 /* (EAX: new task). It goes before its parent, which would only copy pages that the child is about to drop. */
 wake_up_new_task:
 	leal TASK_run_list(%eax), %edx
-	__raw_local_irq_save
+	__raw_local_irq_save            /* task_rq_lock */
+	_raw_spin_lock runqueue_lock
 	pushl %eax
 	pushl %ebx
 	movl %gs:PDA_pcurrent, %eax
@@ -204,6 +210,7 @@ wake_up_new_task:
 1:	list_add_tail %edx, %ebx, %ecx
 	popl %ebx
 	popl %eax
+	_raw_spin_unlock runqueue_lock
 	raw_local_irq_restore
 	ret
 
@@ -236,6 +243,8 @@ scheduler_tick:
 .pushsection .data
 .balign 4
 	LIST_HEAD runqueue
+runqueue_lock:
+	.long SPIN_LOCK_UNLOCKED
 runqueue_prev_mm:
 	.long 0                         /* to be dropped when the switch is over */
 .popsection

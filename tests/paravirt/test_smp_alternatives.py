@@ -89,5 +89,17 @@ def test_the_kernel_boots_and_ticks_with_and_without(name, smp):
         machine.cpu.esp -= 4
         machine.write_linear(machine.cpu.esp, image.labels["bench_done"].to_bytes(4, "little"))
         run_to(machine, image, "bench_done", 1000)
-    assert machine.read_linear(image.labels["xtime_lock"], 4) == b"\1\0\0\0"
     assert int.from_bytes(machine.read_linear(image.labels["jiffies"], 4), "little") == TICKS
+
+
+@pytest.mark.parametrize("smp", [True, False])
+def test_every_lock_is_free_again_after_every_loop(smp):
+    image = build().with_smp_locks(smp)
+    machine = boot(image)
+    locks = {name: machine.read_linear(image.labels[name], 4) for name in image.labels if name.endswith("_lock")}
+    assert set(locks.values()) == {b"\1\0\0\0", b"\0\0\0\1"}            # free spin locks, free reader-writer locks
+    for loop in image.benchmarks.values():
+        machine.cpu.eip, machine.cpu.ecx = loop.address, TICKS
+        run_to(machine, image, "bench_done", 1_000_000)
+        now = {name: machine.read_linear(image.labels[name], 4) for name in locks}
+        assert now == locks, loop.name
