@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pvfast.experiments import workload_names
+from pvfast.experiments.sweep import points, sweep
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -59,3 +62,14 @@ print(machine.cpu.eax)
 
 def test_it_overrides_two_operations_and_serves_its_hypercall(environment: dict[str, str]) -> None:
     assert run(environment, "-c", CHECK).splitlines() == ["['get_wallclock', 'io_delay'] [True, True]", "1165449600"]
+
+
+def test_a_sweep_on_two_workers_of_a_cluster(environment: dict[str, str], tmp_path: Path) -> None:
+    """The rows are those that this process computes by itself."""
+    pytest.importorskip("distributed")
+    journal = tmp_path / "journal"
+    output = run(environment, str(EXAMPLES / "sweep" / "cluster.py"), str(journal))
+    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    wanted = points(workload_names(), ["native", "xen"], ["pentium4", "skylake", "skylake-retpoline"])
+    assert len(rows) == len(wanted)
+    assert output == sweep(wanted).to_csv()
