@@ -125,6 +125,15 @@ bench_\name:
 	workload signal_none
 	workload signal_catch
 	workload protection_fault
+	workload pipe_1p
+	workload pipe
+	workload context_switch_2p
+	workload context_switch_8p
+	workload mmap_munmap
+	workload mmap
+	workload page_fault
+	workload fork_exit
+	workload fork_exec
 
 /*
  * ECX: iterations, EDX: entry point. A process of its own, child of the idle task that we are; which idles until

@@ -25,6 +25,8 @@ class Benchmark:
         Labels of the patch sites that one iteration executes, in order; empty for a baseline or a workload.
     baseline : str
         Name of the row whose counts are to be subtracted; empty when there is nothing to subtract.
+    baseline_times : int
+        How often an iteration holds what the baseline's does.
     units : int
         How many of what is measured one iteration does: the hops of a token's round, the pages of a mapping.
     ring : int
@@ -42,6 +44,7 @@ class Benchmark:
     title: str
     sites: tuple[str, ...] = ()
     baseline: str = ""
+    baseline_times: int = 1
     units: int = 1
     ring: int = 0
     needs_sep: bool = False
@@ -77,8 +80,9 @@ ROWS = (
 )
 
 
-def _workload(name: str, title: str, baseline: str = "", units: int = 1) -> Benchmark:
-    return Benchmark(name, title, baseline=baseline, units=units, ring=3, is_workload=True)
+def _workload(name: str, title: str, baseline: str = "", baseline_times: int = 1, units: int = 1) -> Benchmark:
+    return Benchmark(name, title, baseline=baseline, baseline_times=baseline_times, units=units, ring=3,
+                     is_workload=True)
 
 
 WORKLOADS = (
@@ -90,6 +94,15 @@ WORKLOADS = (
     _workload("signal-none", "kill(getpid(), 0): what lmbench subtracts from signal-catch"),
     _workload("signal-catch", "a signal sent, caught and returned from", "signal-none"),
     _workload("protection-fault", "a store to a read-only page, beyond the catching", "signal-catch"),
+    _workload("pipe-1p", "a word to a pipe and back: what lmbench subtracts from context-switch"),
+    _workload("pipe", "a byte by a pipe to another process, and one back by another"),
+    _workload("context-switch-2p", "from one process to the next of 2, by pipe, beyond the pipe", "pipe-1p", 2, 2),
+    _workload("context-switch-8p", "from one process to the next of 8, by pipe, beyond the pipe", "pipe-1p", 8, 8),
+    _workload("mmap-munmap", "a mapping of 64 pages: what lmbench subtracts from page-fault"),
+    _workload("mmap", "a mapping of 64 pages, a byte in every tenth, and munmap()"),
+    _workload("page-fault", "the first read of a page of a mapped file", "mmap-munmap", units=64),
+    _workload("fork-exit", "fork(), a child that exits, waitpid()"),
+    _workload("fork-exec", "fork(), a child that becomes another program, which exits, waitpid()"),
 )
 
 

@@ -71,6 +71,7 @@
 .equ DESCRIPTOR_TSS, 0x00008900         /* available 32-bit TSS */
 .equ DESCRIPTOR_LDT, 0x00008200
 .equ DESCRIPTOR_USER, 0x00007000        /* code or data, DPL 3 */
+.equ DESCRIPTOR_AVL, 0x00100000
 .equ GATE_INTERRUPT, 0x8e00             /* present, DPL 0, clears IF */
 .equ GATE_TRAP, 0x8f00                  /* present, DPL 0, leaves IF */
 .equ GATE_SYSTEM, 0xef00                /* present, DPL 3, leaves IF */
@@ -134,11 +135,14 @@
 .equ __NR_stime, 25
 .equ __NR_ptrace, 26
 .equ __NR_kill, 37
+.equ __NR_pipe, 42
 .equ __NR_getppid, 64
 .equ __NR_gettimeofday, 78
+.equ __NR_reboot, 88
 .equ __NR_munmap, 91
 .equ __NR_iopl, 110
 .equ __NR_sigreturn, 119
+.equ __NR_modify_ldt, 123
 .equ __NR_rt_sigaction, 174
 .equ __NR_mmap2, 192
 .equ __NR_set_thread_area, 243
@@ -159,6 +163,7 @@
 .equ EINVAL, 22
 .equ ENFILE, 23
 .equ EMFILE, 24
+.equ EPIPE, 32
 .equ ENOSYS, 38
 .equ ERESTARTSYS, 512
 
@@ -175,6 +180,17 @@
 .equ USER_DESC_BYTES, 16
 .equ USER_DESC_FLAGS, 0x7f
 .equ USER_DESC_EMPTY, 0x28              /* read_exec_only, seg_not_present */
+.equ USER_DESC_CONTENTS, 0x06
+.equ USER_DESC_NOT_PRESENT, 0x20
+.equ LDT_ENTRIES, 512                   /* a page of them */
+.equ LDT_WRITE_OLD, 1                   /* modify_ldt's functions; 0 reads */
+.equ LDT_WRITE, 0x11
+
+/* reboot.h. */
+.equ LINUX_REBOOT_MAGIC1, 0xfee1dead
+.equ LINUX_REBOOT_MAGIC2, 672274793
+.equ LINUX_REBOOT_CMD_HALT, 0xcdef0123
+.equ LINUX_REBOOT_CMD_SW_SUSPEND, 0xd000fce2
 
 /* Ports of the PC. */
 .equ PIC1_CMD, 0x20
@@ -198,4 +214,5 @@
 .equ COM1_STATUS, 0x3fd
 .equ COM1_READY, 0x20
 .equ COM1_TRIES, 100
+.equ UDELAY_1, 0x10c7                   /* a microsecond for const_udelay: 2^32 / 10^6 */
 .equ APIC_BASE, 0xffffd000              /* a fixmap address; this kernel maps no local APIC there */

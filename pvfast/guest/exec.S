@@ -123,6 +123,7 @@ program_mm:
 user_programs:
 	.long user_exit_with            /* 0 */
 user_programs_end:
+.equ PROGRAM_exit_with, 0
 .equ NR_PROGRAMS, (user_programs_end - user_programs) / 4
 
 /* struct vm_area_struct up to VMA_next: start, end, flags, rights, pages. */

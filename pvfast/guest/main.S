@@ -56,11 +56,7 @@ cpu_init:
 	movl $GDT_ENTRY_PDA, %eax
 	movl $0x0000ffff, %ebx
 	call write_segment
-	movl $init_tss, %ecx
-	movl $DESCRIPTOR_TSS, %edx
-	movl $GDT_ENTRY_TSS, %eax
-	movl $(TSS_BYTES - 1), %ebx
-	call write_segment
+	call set_tss_desc
 
 	movl $cpu_gdt_descr, %eax
 	paravirt_call load_gdt
@@ -116,6 +112,13 @@ check_fpu:
 	orl $X86_CR4_OSFXSR, %eax
 	paravirt_call write_cr4
 1:	ret
+
+/* A task-state segment that is not in use yet: the processor loads no other. */
+set_tss_desc:
+	movl $init_tss, %ecx
+	movl $DESCRIPTOR_TSS, %edx
+	movl $GDT_ENTRY_TSS, %eax
+	movl $(TSS_BYTES - 1), %ebx
 
 /* GDT entry EAX becomes a segment with base ECX, limit EBX and rights EDX (bits of the high word). */
 write_segment:

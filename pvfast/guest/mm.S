@@ -105,6 +105,8 @@ mmdrop:
 	atomic_dec MM_count(%eax)
 	jnz 1f
 	pushl %eax
+	call destroy_ldt
+	movl (%esp), %eax
 	movl MM_pgd(%eax), %edx
 	movl $pgd_cache, %eax
 	call kmem_cache_free
@@ -156,6 +158,11 @@ dup_mmap:
 	movl %ebx, %edx
 	paravirt_call dup_mmap
 	.endif
+	movl %ebx, %eax
+	movl %esi, %edx
+	call copy_ldt
+	testl %eax, %eax
+	jnz 4f
 	movl MM_mmap(%esi), %edi
 1:	testl %edi, %edi
 	jz 3f

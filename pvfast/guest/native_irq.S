@@ -138,14 +138,14 @@ native_io_delay:
 	outb %al, $IO_DELAY_PORT
 	ret
 
-/* (EAX: loops) */
+/* (EAX: seconds / 2^32). A turn of the loop is taken for two cycles of a nanosecond each; 2.6.20 would measure it. */
 .ifdef PARAVIRT_const_udelay
 native_const_udelay:
-	testl %eax, %eax
-	jz 2f
-1:	decl %eax
-	jnz 1b
-2:	ret
+	movl $(NSEC_PER_SEC / 2), %edx
+	mull %edx
+1:	decl %edx
+	jns 1b
+	ret
 .endif
 
 /* The time-stamp counter's frequency in kHz, by one millisecond of the interval timer; 0 without a timer. */
@@ -250,6 +250,13 @@ serial_write:
 2:	inb %dx, %al
 	testb $COM1_READY, %al
 	jnz 3f
+	.ifdef PARAVIRT_const_udelay
+	pushl %ecx
+	movl $UDELAY_1, %eax
+	paravirt_call const_udelay
+	popl %ecx
+	movl $COM1_STATUS, %edx
+	.endif
 	decl %ecx
 	jnz 2b
 3:	movl $COM1_DATA, %edx

@@ -131,6 +131,16 @@
 .equ FILES_BYTES, 4 * NR_OPEN
 .equ NAME_BYTES, 32
 
+/* struct pipe_inode_info: pipe_fs_i.h. */
+.equ PIPE_wait, 0                       /* wait queue */
+.equ PIPE_page, 8
+.equ PIPE_offset, 12
+.equ PIPE_len, 16
+.equ PIPE_readers, 20
+.equ PIPE_writers, 24
+.equ PIPE_BYTES, 28
+.equ NR_PIPES, 20
+
 /* Signals: signal.h, sigcontext.h. */
 .equ NSIG, 32
 .equ SIGILL, 4

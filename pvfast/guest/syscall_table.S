@@ -37,17 +37,23 @@ sys_call_table:
 	.long sys_ptrace
 	ni_syscalls __NR_ptrace, __NR_kill
 	.long sys_kill
-	ni_syscalls __NR_kill, __NR_getppid
+	ni_syscalls __NR_kill, __NR_pipe
+	.long sys_pipe
+	ni_syscalls __NR_pipe, __NR_getppid
 	.long sys_getppid
 	ni_syscalls __NR_getppid, __NR_gettimeofday
 	.long sys_gettimeofday
-	ni_syscalls __NR_gettimeofday, __NR_munmap
+	ni_syscalls __NR_gettimeofday, __NR_reboot
+	.long sys_reboot
+	ni_syscalls __NR_reboot, __NR_munmap
 	.long sys_munmap
 	ni_syscalls __NR_munmap, __NR_iopl
 	.long sys_iopl
 	ni_syscalls __NR_iopl, __NR_sigreturn
 	.long sys_sigreturn
-	ni_syscalls __NR_sigreturn, __NR_rt_sigaction
+	ni_syscalls __NR_sigreturn, __NR_modify_ldt
+	.long sys_modify_ldt
+	ni_syscalls __NR_modify_ldt, __NR_rt_sigaction
 	.long sys_rt_sigaction
 	ni_syscalls __NR_rt_sigaction, __NR_mmap2
 	.long sys_mmap2

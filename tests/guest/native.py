@@ -4,7 +4,7 @@ import pvfast
 from pvfast.guest import GuestImage
 
 BOOT_INSTRUCTIONS = 200_000
-BENCH_INSTRUCTIONS = 1_000_000
+BENCH_INSTRUCTIONS = 10_000_000
 
 
 class Booted:

@@ -7,7 +7,7 @@ from pvfast.paravirt.hypervisors import lhype_interface as interface
 from pvfast.paravirt.hypervisors.lhype_interface import LGUEST_DATA_BLOCKED_INTERRUPTS, LGUEST_DATA_IRQ_ENABLED, Lhcall
 
 BOOT_INSTRUCTIONS = 200_000
-BENCH_INSTRUCTIONS = 1_000_000
+BENCH_INSTRUCTIONS = 10_000_000
 PAGE_OFFSET = 0xC0000000
 IF = 0x200
 #: int $0x1f

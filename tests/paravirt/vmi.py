@@ -8,7 +8,7 @@ from pvfast.paravirt.hypervisors.vmi_interface import LOWMEM_LINEAR, SHARED_IF, 
 from pvfast.paravirt.hypervisors.vmi_rom import rom
 
 BOOT_INSTRUCTIONS = 200_000
-BENCH_INSTRUCTIONS = 100_000
+BENCH_INSTRUCTIONS = 10_000_000
 SHARED = LOWMEM_LINEAR + SHARED_PHYSICAL
 
 

@@ -17,7 +17,7 @@ from pvfast.paravirt.hypervisors.xen_interface import (
 )
 
 BOOT_INSTRUCTIONS = 200_000
-BENCH_INSTRUCTIONS = 1_000_000
+BENCH_INSTRUCTIONS = 10_000_000
 _MOV_EAX_BYTES = 5
 PAGE_OFFSET = 0xC0000000
 DOMID_SELF = Domid.SELF
