@@ -154,6 +154,35 @@ vmi_flags_addr:
 	orl $(VMI_PAGE_PT | VMI_PAGE_CURRENT_AS), %edx
 	ret
 
+/* (EAX: mode). Flushing is leaving the mode for a moment. */
+vmi_set_lazy_mode:
+	cmpl $PARAVIRT_LAZY_FLUSH, %eax
+	je 1f
+	movl %eax, vmi_lazy_mode
+	vmi_jump SetLazyMode
+1:	xorl %eax, %eax
+	vmi_call SetLazyMode
+	movl vmi_lazy_mode, %eax
+	vmi_jump SetLazyMode
+
+vmi_enter_lazy_mmu:
+	movl $VMI_LAZY_MMU, %eax
+	vmi_jump SetLazyMode
+
+vmi_enter_lazy_cpu:
+	movl $VMI_LAZY_CPU, %eax
+	vmi_jump SetLazyMode
+
+vmi_leave_lazy_mmu:
+vmi_leave_lazy_cpu:
+	movl $VMI_LAZY_NONE, %eax
+	vmi_jump SetLazyMode
+
+.pushsection .data
+vmi_lazy_mode:
+	.long VMI_LAZY_NONE
+.popsection
+
 /* A page becomes a page table, or is one no longer: (EAX: frame; for alloc_pt from 2.6.23 on EAX: mm, EDX: frame). */
 vmi_alloc_pt:
 	.ifdef ARGUMENTS_alloc_pt

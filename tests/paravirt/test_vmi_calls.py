@@ -12,11 +12,14 @@ from pvfast.paravirt.hypervisors.vmi_interface import (
     SHARED_CR2,
     SHARED_CR3,
     SHARED_CR4,
+    SHARED_LAZY,
     SHARED_PHYSICAL,
+    SHARED_QUEUE_ENTRIES,
+    SHARED_QUEUED,
     VmiCall,
 )
 from pvfast.paravirt.hypervisors.vmi_rom import rom
-from tests.paravirt.vmi import SHARED, Guest
+from tests.paravirt.vmi import SHARED, Guest, trap
 
 PAGE_OFFSET = 0xC0000000
 PRESENT, SMALL, LARGE = 1, 0x63, 0xE3
@@ -46,7 +49,7 @@ def refused(guest: Guest, number: VmiCall, *arguments: int) -> bool:
     gp = guest.machine.cpu.eip == guest.image.labels["exception_13"]
     if gp:
         assert guest.read(guest.machine.cpu.esp) == 0                              # the error code
-        assert guest.read(guest.machine.cpu.esp + 4) == rom().relocations[number][1]
+        assert guest.read(guest.machine.cpu.esp + 4) == trap(number)
     guest.machine.cpu.esp = esp
     return gp
 
@@ -258,6 +261,84 @@ def test_page_tables_are_announced_and_given_back(guest: Guest) -> None:
     assert refused(guest, VmiCall.AllocatePage, frame + 1, 0, 0, 0, 0)
 
 
+@pytest.fixture
+def lazy(image: GuestImage) -> Guest:
+    """In lazy MMU mode."""
+    guest = Guest(build("2.6.21")).boot()
+    run(guest, VmiCall.SetLazyMode, 1)
+    return guest
+
+
+def run(guest: Guest, number: VmiCall, *arguments: int) -> None:
+    """A call as the kernel makes it: all of its slot's code."""
+    cpu = guest.machine.cpu
+    for name, value in zip(("eax", "edx", "ecx"), arguments, strict=False):
+        setattr(cpu, name, value)
+    guest.write(cpu.esp - 4, guest.image.labels["boot_done"])
+    cpu.esp -= 4
+    cpu.eip = rom().relocations[number][1]
+    guest.run_to("boot_done", 200)
+
+
+def test_changes_of_page_tables_wait_in_lazy_mode(lazy: Guest) -> None:
+    entry, before = lazy.image.labels["user_pg_table"] + 4 * 100, lazy.vmi.calls
+    for i in range(3):
+        run(lazy, VmiCall.SetPxE, 0x300000 + (i << 12) | SMALL, entry + 4 * i, PT)
+    lazy.write(entry + 12, SMALL)
+    run(lazy, VmiCall.UpdatePxE, entry + 12, PT)
+    assert (lazy.vmi.calls, lazy.read(SHARED + SHARED_QUEUED), lazy.read(entry)) == (before, 4, 0)
+    run(lazy, VmiCall.SetLazyMode, 0)
+    assert [lazy.read(entry + 4 * i) for i in range(4)] == [0x300063, 0x301063, 0x302063, SMALL]
+    assert lazy.read(SHARED + SHARED_QUEUED) == 0
+    new = {number: count for number, count in lazy.vmi.calls.items() if count != before.get(number)}
+    assert new == {VmiCall.SetLazyMode: 1}
+    run(lazy, VmiCall.SetPxE, 0, entry, PT)
+    assert lazy.read(entry) == 0                        # at once again
+
+
+def test_a_full_queue_and_any_other_trap_are_worked_off_in_order(lazy: Guest) -> None:
+    entry = lazy.image.labels["user_pg_table"] + 4 * 100
+    for i in range(SHARED_QUEUE_ENTRIES + 1):
+        run(lazy, VmiCall.SetPxE, i << 12 | SMALL, entry + 4 * (i % 2), PT)
+    assert lazy.read(SHARED + SHARED_QUEUED) == 0
+    assert (lazy.read(entry), lazy.read(entry + 4)) == (64 << 12 | SMALL, 63 << 12 | SMALL)
+    run(lazy, VmiCall.SetPxE, 0, entry, PT)
+    run(lazy, VmiCall.FlushTLB, 1)
+    assert lazy.read(entry) == 0
+
+
+def test_a_fault_on_an_entry_in_the_queue_tries_again(lazy: Guest) -> None:
+    entry, linear = lazy.image.labels["swapper_pg_dir"] + 4 * 0x200, 0x200 << 22
+    table = lazy.image.labels["pg0"] - PAGE_OFFSET
+    run(lazy, VmiCall.SetPxE, table | 0x67, entry, PD)
+    faults = lazy.machine.counters.faults
+    lazy.machine.cpu.ebx = linear + lazy.image.physical
+    lazy.execute("8b03", steps=2)                       # mov (%ebx), %eax
+    assert lazy.machine.cpu.eax == lazy.read(lazy.image.linear)
+    assert lazy.machine.counters.faults == faults + 1
+    assert lazy.fault()["count"] == 0
+
+
+def test_a_queue_with_what_may_not_be_is_the_end(lazy: Guest) -> None:
+    run(lazy, VmiCall.SetPxE, 0xFFFFF000 | SMALL, lazy.image.labels["user_pg_table"], PT)
+    lazy.machine.cpu.eip = rom().relocations[VmiCall.FlushTLB][1]
+    assert lazy.machine.run(max_instructions=5).reason is pvfast.StopReason.SHUTDOWN
+    assert lazy.vmi.ended == "crash"
+
+
+def test_flushing_is_leaving_for_a_moment(lazy: Guest) -> None:
+    entry = lazy.image.labels["user_pg_table"] + 4 * 100
+    run(lazy, VmiCall.SetPxE, SMALL, entry, PT)
+    cpu = lazy.machine.cpu
+    lazy.write(lazy.image.labels["vmi_lazy_mode"], 1)
+    cpu.eax, cpu.eip = 3, lazy.image.labels["vmi_set_lazy_mode"]
+    lazy.write(cpu.esp - 4, lazy.image.labels["boot_done"])
+    cpu.esp -= 4
+    lazy.run_to("boot_done", 200)
+    assert lazy.read(entry) == SMALL
+    assert lazy.read(SHARED + SHARED_LAZY) == 1
+
+
 # --- Hostile guests ---------------------------------------------------------------------------------------------------
 
 #: Far transfers, descriptor tables, control and debug registers, ports, returns; what follows is random.
@@ -287,7 +368,7 @@ def test_no_hostile_guest_gets_into_ring_0(image: GuestImage) -> None:
         machine.restore(base)
         for _ in range(random.randrange(1, 12)):
             if random.randrange(8) == 0:
-                machine.write(SHARED_PHYSICAL + random.randrange(8) * 4, word().to_bytes(4, "little"))
+                machine.write(SHARED_PHYSICAL + random.randrange(24) * 4, word().to_bytes(4, "little"))
             if random.randrange(4) == 0:
                 machine.write(random.choice(labels) - PAGE_OFFSET + random.randrange(0, 256, 8),
                               (word() << 32 | word()).to_bytes(8, "little"))

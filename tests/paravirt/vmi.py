@@ -4,12 +4,26 @@ import pvfast
 from pvfast.guest import GuestImage
 from pvfast.paravirt.hypervisors import Hypervisor
 from pvfast.paravirt.hypervisors.vmi import Vmi
-from pvfast.paravirt.hypervisors.vmi_interface import LOWMEM_LINEAR, SHARED_IF, SHARED_PENDING, SHARED_PHYSICAL, VmiCall
+from pvfast.paravirt.hypervisors.vmi_interface import (
+    LOWMEM_LINEAR,
+    ROM_PHYSICAL,
+    SHARED_IF,
+    SHARED_PENDING,
+    SHARED_PHYSICAL,
+    VMI_VECTOR,
+    VmiCall,
+)
 from pvfast.paravirt.hypervisors.vmi_rom import rom
 
 BOOT_INSTRUCTIONS = 200_000
 BENCH_INSTRUCTIONS = 10_000_000
 SHARED = LOWMEM_LINEAR + SHARED_PHYSICAL
+
+
+def trap(number: VmiCall) -> int:
+    """Linear address of the trap in a call's slot."""
+    slot = rom().relocations[number][1]
+    return slot + rom().code[slot - LOWMEM_LINEAR - ROM_PHYSICAL:].index(bytes((0xCD, VMI_VECTOR)))
 
 
 class Guest:
@@ -66,7 +80,7 @@ class Guest:
     def call(self, number: VmiCall, *arguments: int) -> int:
         """Execute the trap of a call's slot, nothing else; the answer."""
         cpu = self.machine.cpu
-        cpu.eip = rom().relocations[number][1]
+        cpu.eip = trap(number)
         for name, value in zip(("eax", "edx", "ecx"), arguments, strict=False):
             setattr(cpu, name, value % 2**32)
         self.write(cpu.esp - 4 * max(len(arguments) - 2, 1), 0, *arguments[3:])

@@ -52,8 +52,9 @@ cdef void answer(CPU* cpu, u64 value) noexcept nogil:
 # --- Processor -------------------------------------------------------------------------------------------------------
 
 cdef bint processor_call(Guest* g, CPU* cpu, u32 number, u32 eax, u32 edx) noexcept nogil:
-    if number == VMI_CALL_EnableInterrupts or number == VMI_CALL_SetInterruptMask or number == VMI_CALL_IRET:
-        return True                     # the slot has changed the flag: deliver what waits
+    if (number == VMI_CALL_EnableInterrupts or number == VMI_CALL_SetInterruptMask or number == VMI_CALL_IRET
+            or number == VMI_CALL_SetLazyMode):
+        return True                     # the slot has changed the flag or the mode: what waited, waits no longer
     if number == VMI_CALL_Halt:
         enable_interrupts(cpu, True)
         cpu.halted = first_pending(g) == VECTORS
@@ -179,14 +180,33 @@ cdef bint write_entry(Guest* g, CPU* cpu, u32 number, u32 table, u32 entry, u32 
 
 # --- Page tables -----------------------------------------------------------------------------------------------------
 
-cdef bint memory_call(Guest* g, CPU* cpu, u32 number, u32 eax, u32 edx, u32 ecx) noexcept nogil:
-    cdef u32 clone
-    if number == VMI_CALL_SetPxE:                # entry, where, flags
-        if not is_entry(g, eax) or (ecx & VMI_PAGE_PD and eax & PTE_PRESENT and not is_table(g, cpu, eax >> 12)):
+cdef bint set_entry(Guest* g, CPU* cpu, u32 value, u32 linear, u32 flags) noexcept nogil:
+    """SetPxE; with QUEUED_UPDATE, UpdatePxE: the guest has changed the entry itself."""
+    if linear & 3:
+        return False
+    if flags & QUEUED_UPDATE:
+        return linear_read(cpu, linear, 4, False, &value) and is_entry(g, value)
+    if not is_entry(g, value) or (flags & VMI_PAGE_PD and value & PTE_PRESENT and not is_table(g, cpu, value >> 12)):
+        return False
+    return linear_write(cpu, linear, 4, False, value)
+
+
+cdef bint work_off(Guest* g, CPU* cpu, u32 queued) noexcept nogil:
+    """What the ROM has queued in lazy MMU mode. False: an entry that may not be."""
+    cdef u32 i, at
+    shared_write(cpu, SHARED_QUEUED, 0)
+    for i in range(queued if queued < SHARED_QUEUE_ENTRIES else SHARED_QUEUE_ENTRIES):
+        at = SHARED_QUEUE + i * SHARED_QUEUE_ENTRY_BYTES
+        if not set_entry(g, cpu, shared_read(cpu, at), shared_read(cpu, at + 4), shared_read(cpu, at + 8)):
             return False
-        return edx & 3 == 0 and linear_write(cpu, edx, 4, False, eax)
-    if number == VMI_CALL_UpdatePxE:             # where, flags: the guest has changed it itself
-        return linear_read(cpu, eax, 4, False, &clone) and is_entry(g, clone)
+    return True
+
+
+cdef bint memory_call(Guest* g, CPU* cpu, u32 number, u32 eax, u32 edx, u32 ecx) noexcept nogil:
+    if number == VMI_CALL_SetPxE:                # entry, where, flags
+        return set_entry(g, cpu, eax, edx, ecx)
+    if number == VMI_CALL_UpdatePxE:            # where, flags
+        return set_entry(g, cpu, 0, eax, edx | QUEUED_UPDATE)
     if number == VMI_CALL_AllocatePage:          # frame, flags, frame that it is a copy of, first, how many
         if edx & VMI_PAGE_CLONE and (ecx >= g.frames or g.page_types[ecx] != VMI_PAGE_PD):
             return False

@@ -43,12 +43,20 @@ _ENDINGS = {ENDED_NOT: None, ENDED_CRASH: "crash", ENDED_REBOOT: "reboot", ENDED
 cdef bint vmi_event(void* state, CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind) noexcept nogil:
     """The hook: everything that would go to ring 0."""
     cdef Guest* g = <Guest*>state
-    cdef u32 number
+    cdef u32 number, queued
     if not g.started:
         if kind == EVENT_SOFTWARE and vector == VMI_VECTOR and cpu.cpl == 0 and slot_of(cpu) == VMI_INIT:
             cpu.gpr[EAX].q = 0 if take_over(g, cpu) else 0xFFFFFFFFu
             return True
         return False
+    queued = shared_read(cpu, SHARED_QUEUED)
+    if queued:
+        if not work_off(g, cpu, queued):
+            end(g, cpu, ENDED_CRASH, VECTOR_GP, 0)
+            return True
+        if kind == EVENT_FAULT and vector == VECTOR_PF:
+            charge_trap(cpu)            # the entry may have been in the queue: it tries again
+            return True
     if kind == EVENT_SOFTWARE:
         number = slot_of(cpu)
         if vector == VMI_VECTOR and cpu.cpl == KERNEL_RING and number < VMI_INIT:

@@ -105,6 +105,10 @@ VMI_PAGE_DEFER = 0x20           # ... which a flush will follow
 VMI_PAGE_CLONE = 0x20           # of a new page: it is a copy of another
 VMI_PAGE_VA_MASK = 0xFFFFF000
 
+VMI_LAZY_NONE = 0
+VMI_LAZY_MMU = 1
+VMI_LAZY_CPU = 2
+
 VMI_FLUSH_TLB = 1
 VMI_FLUSH_GLOBAL = 2
 
@@ -165,4 +169,10 @@ SHARED_CR3 = 16
 SHARED_CR4 = 20
 SHARED_SYSEXIT_CS = 24          # what SYSEXIT loads, from the virtual MSR_IA32_SYSENTER_CS
 SHARED_SYSEXIT_SS = 28
-SHARED_BYTES = 32
+SHARED_LAZY = 32                # SetLazyMode's argument
+SHARED_QUEUED = 36              # how many entries are in the queue
+SHARED_QUEUE = 64               # in lazy MMU mode: value, where, flags, of SetPxE
+SHARED_QUEUE_ENTRIES = 64
+SHARED_QUEUE_ENTRY_BYTES = 12
+#: A flag in the queue, of none that the kernel passes: UpdatePxE, which has no value.
+QUEUED_UPDATE = 0x800

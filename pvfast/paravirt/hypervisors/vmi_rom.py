@@ -1,7 +1,8 @@
 """The VMI option ROM: the calls as assembly text go in, the ROM's bytes and what `get_reloc` answers come out.
 
 Masking interrupts, reading control registers and leaving the kernel need no trap: the ROM's code works on the area
-that it shares with the hypervisor. That is VMI's point: such a call costs a call. Everything else is
+that it shares with the hypervisor. That is VMI's point: such a call costs a call. In lazy MMU
+mode, changes of page tables wait in a queue there. Everything else is
 ``int $VMI_VECTOR`` in a slot of its own. A slot destroys no register but those of its result, and those of
 SetInterruptMask's argument, so that a call may stand alone in a patch site. Next: ``vmi_host.pyx``.
 """
@@ -73,12 +74,33 @@ _SLOTS: Mapping[VmiCall, tuple[Reloc, str]] = MappingProxyType({
     VmiCall.APICWrite: (Reloc.CALL_REL, "ret"),
     VmiCall.APICRead: (Reloc.CALL_REL, "xorl %eax, %eax; ret"),
     VmiCall.IODelay: (Reloc.NOP, "ret"),
-    VmiCall.SetLazyMode: (Reloc.NOP, "ret"),
+    VmiCall.SetLazyMode: (Reloc.CALL_REL, """
+        movl %eax, SHARED + SHARED_LAZY
+        cmpl $0, SHARED + SHARED_QUEUED
+        jne 1f
+        ret
+1:      int $VMI_VECTOR
+        ret"""),
+    VmiCall.SetPxE: (Reloc.CALL_REL, """
+        cmpl $VMI_LAZY_MMU, SHARED + SHARED_LAZY
+        je queue_entry
+set_entry:
+        int $VMI_VECTOR
+        ret"""),
+    VmiCall.UpdatePxE: (Reloc.CALL_REL, """
+        cmpl $VMI_LAZY_MMU, SHARED + SHARED_LAZY
+        jne 1f
+        movl %edx, %ecx
+        orl $QUEUED_UPDATE, %ecx
+        movl %eax, %edx
+        jmp queue_entry
+1:      int $VMI_VECTOR
+        ret"""),
     **dict.fromkeys((
         VmiCall.SetGDT, VmiCall.SetLDT, VmiCall.SetIDT, VmiCall.SetTR, VmiCall.GetGDT, VmiCall.GetLDT, VmiCall.GetIDT,
         VmiCall.WriteGDTEntry, VmiCall.WriteLDTEntry, VmiCall.WriteIDTEntry, VmiCall.UpdateKernelStack,
         VmiCall.SetCR0, VmiCall.SetCR2, VmiCall.SetCR3, VmiCall.SetCR4, VmiCall.WBINVD, VmiCall.SetDR, VmiCall.GetDR,
-        VmiCall.CLTS, VmiCall.Halt, VmiCall.Reboot, VmiCall.Shutdown, VmiCall.SetPxE, VmiCall.UpdatePxE,
+        VmiCall.CLTS, VmiCall.Halt, VmiCall.Reboot, VmiCall.Shutdown,
         VmiCall.AllocatePage, VmiCall.ReleasePage, VmiCall.InvalPage, VmiCall.FlushTLB, VmiCall.SetLinearMapping,
         VmiCall.SetIOPLMask, VmiCall.GetCycleFrequency, VmiCall.GetCycleCounter, VmiCall.SetAlarm,
         VmiCall.CancelAlarm, VmiCall.GetWallclockTime, VmiCall.WallclockUpdated,
@@ -141,6 +163,22 @@ get_reloc:
 1:  xorl %eax, %eax
     xorl %edx, %edx
     ret
+
+/* (EAX: value, EDX: where, ECX: flags). Any trap works off the queue; there is one at once when it is full. */
+queue_entry:
+    pushl %ebx
+    movl SHARED + SHARED_QUEUED, %ebx
+    cmpl $SHARED_QUEUE_ENTRIES, %ebx
+    jae 1f
+    leal (%ebx,%ebx,2), %ebx
+    movl %eax, SHARED + SHARED_QUEUE(,%ebx,4)
+    movl %edx, SHARED + SHARED_QUEUE + 4(,%ebx,4)
+    movl %ecx, SHARED + SHARED_QUEUE + 8(,%ebx,4)
+    incl SHARED + SHARED_QUEUED
+    popl %ebx
+    ret
+1:  popl %ebx
+    jmp set_entry
 """
 
 
