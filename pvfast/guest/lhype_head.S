@@ -85,6 +85,7 @@ lhype_start_kernel:
 	jnz 4b
 	movl $(swapper_pg_dir - PAGE_OFFSET), %eax
 	call lhype_write_cr3
+	call lhype_flush_tlb_kernel     /* the launcher's kernel mappings are not ours */
 	jmp start_kernel
 
 /* EAX: number, EDX, EBX, ECX: arguments. At once, or in a lazy mode with others when it ends. Destroys EAX. */

@@ -338,6 +338,19 @@ def test_no_directory_entry_reaches_them_either(guest: Guest, entry: int) -> Non
     assert (stop.reason, guest.lhype.killed) == (pvfast.StopReason.SHUTDOWN, Killed.BAD_PAGE_DIRECTORY_ENTRY)
 
 
+def test_kernel_pages_are_the_kernels_in_every_directory(guest: Guest) -> None:
+    """Also where a directory took the place of the launcher's."""
+    for name in ("null", "signal-catch"):
+        guest.bench(name, 2)
+    for _ in range(DIRECTORIES):
+        guest.enter("null", 1)
+        guest.run_to("system_call", 50_000)
+        kernel = {linear: entry for linear, entry in shadow(guest).items() if linear >= PAGE_OFFSET}
+        assert len(kernel) > 100
+        assert not any(entry & 4 for entry in kernel.values())
+        guest.run_to("bench_done", 50_000)
+
+
 def test_four_directories_are_kept_and_the_oldest_gives_way(guest: Guest) -> None:
     base = 8 << 20
     swapper = guest.machine.read(guest.physical("swapper_pg_dir"), PAGE)

@@ -59,6 +59,7 @@ CMPL = CHECKED.format(test="cmpl $0, lguest_data + LGUEST_DATA_IRQ_PENDING_2_6_3
 KERNEL = """
     lguest_signature
     movl $stack_end, %esp
+    movl $PAGE_OFFSET, lguest_data + LGUEST_DATA_KERNEL_ADDRESS_2_6_31
     movl $(lguest_data - PAGE_OFFSET), %ebx
     movl $LHCALL_LGUEST_INIT, %eax
     int $LGUEST_TRAP_ENTRY
@@ -215,6 +216,9 @@ def test_the_interface_of_2_6_31_is_another() -> None:
     assert status + interface.LHCALL_RING_SIZE == ring
     assert (ring + interface.LHCALL_RING_SIZE * interface.LHCALL_ENTRY_BYTES_2_6_31
             == interface.LGUEST_DATA_RESERVE_MEM_2_6_31)
+    kernel = Kernel(CMPL)
+    assert kernel.word("lguest_data", interface.LGUEST_DATA_TSC_KHZ_2_6_31) == 1_000_000
+    assert kernel.word("lguest_data", interface.LGUEST_DATA_PGDIR_2_6_31) == kernel.lhype.guest_memory - 2 * 4096
     with pytest.raises(pvfast.PvfastError, match=r"choose 2\.6\.23 or 2\.6\.31"):
         Lhype(release="2.6.24")
 

@@ -34,7 +34,7 @@ include "lhype_hypercalls.pxi"
 PAGE = 4096
 _RELEASES = ("2.6.23", "2.6.31")
 _TABLE_ENTRIES = 1024
-_PAGE_PRESENT = 0x007               # the launcher's: present, writable, user
+_PAGE_KERNEL = 0x063                # the launcher's: present, writable, accessed, dirty
 _CR0 = 0x80010031                   # PG WP NE ET PE
 _IF = 0x200
 _NULL_SEGMENT = 0x10000
@@ -136,6 +136,7 @@ cdef class LhypeHost(HypervisorBase):
         g.killed = -1
         g.directories[0].used = True
         g.directories[0].guest = directory
+        g.directories[0].last_use = g.switches = 1
         for i in range(SHADOW_TABLES):
             g.free_tables[i] = frames + SHADOW_PAGES - 1 - i
         g.free_count = SHADOW_TABLES
@@ -148,7 +149,7 @@ cdef class LhypeHost(HypervisorBase):
         machine.write(image.physical, image.code)
         machine.write(directory, _page_directory((offset, 0) if by_subarch else (offset,), directory + PAGE, tables))
         machine.write(directory + PAGE, struct.pack(f"<{frames}I", *[
-            frame << 12 | _PAGE_PRESENT for frame in range(frames)]).ljust(tables * PAGE, b"\0"))
+            frame << 12 | _PAGE_KERNEL for frame in range(frames)]).ljust(tables * PAGE, b"\0"))
 
         cpu = machine.cpu
         cpu.idtr = cpu.gdtr = (0, 0)
@@ -243,5 +244,5 @@ def _page_directory(offsets, first_table, tables):
     entries = [0] * _TABLE_ENTRIES
     for offset in offsets:
         for number in range(tables):
-            entries[(offset >> 22) + number] = first_table + number * PAGE | _PAGE_PRESENT
+            entries[(offset >> 22) + number] = first_table + number * PAGE | _PAGE_KERNEL
     return struct.pack(f"<{_TABLE_ENTRIES}I", *entries)

@@ -30,6 +30,9 @@ cdef void lguest_init(Guest* g, CPU* cpu, u32 lguest_data) noexcept nogil:
     g.initialised = True
     g.noirq_start = get_word(cpu, lguest_data + g.layout.noirq_start)
     g.noirq_end = get_word(cpu, lguest_data + g.layout.noirq_end)
+    if g.later:
+        g.page_offset = get_word(cpu, lguest_data + LGUEST_DATA_KERNEL_ADDRESS_2_6_31)
+        put_word(cpu, lguest_data + LGUEST_DATA_PGDIR_2_6_31, g.directories[g.current].guest)
     put_word(cpu, lguest_data + g.layout.reserve_mem, 0)     # no part of the host is in the guest's addresses
     put_word(cpu, lguest_data + g.layout.tsc_khz, NSEC_PER_SEC // 1000)
     write_timestamp(g, cpu)

@@ -119,9 +119,7 @@ LGUEST_CONSOLE_DMA_KEY = 0
 BOOT_PARAMS_BYTES = 4096
 BOOT_E820_MAP_NR = 0x1E8
 BOOT_E820_MAP = 0x2D0
-BOOT_E820_ADDR = BOOT_E820_MAP
 BOOT_E820_SIZE = BOOT_E820_MAP + 8
-BOOT_E820_TYPE = BOOT_E820_MAP + 16
 E820_RAM = 1
 
 # The guest's GDT: 32 entries as in 2.6.20, of which the host takes the three for thread-local storage by themselves.
