@@ -13,6 +13,7 @@ from pvfast.guest import Benchmark, GuestImage
 from pvfast.machine import Machine
 from pvfast.paravirt.hypervisors import hypervisor as make_hypervisor
 from pvfast.paravirt.hypervisors.native import Native
+from pvfast.processor import Model
 
 #: Iterations of a counted run.
 ITERATIONS = 100
@@ -25,7 +26,7 @@ ITERATION_INSTRUCTIONS = 200_000
 _FAULT_WORDS = ("vector", "error code", "eip")
 
 
-def boot(image: GuestImage, hypervisor: str = Native.name, processor: str = "generic") -> Machine:
+def boot(image: GuestImage, hypervisor: str = Native.name, processor: str | Model = "generic") -> Machine:
     """Make a machine and boot the guest kernel on it until it idles.
 
     Parameters
@@ -59,7 +60,7 @@ def boot(image: GuestImage, hypervisor: str = Native.name, processor: str = "gen
     return machine
 
 
-def load(image: GuestImage, hypervisor: str = Native.name, processor: str = "generic") -> Machine:
+def load(image: GuestImage, hypervisor: str = Native.name, processor: str | Model = "generic") -> Machine:
     """Make a machine whose next instruction is the guest kernel's first; parameters as for `boot`."""
     host = make_hypervisor(hypervisor)
     machine = Machine(ram=_RAM, processor=processor, hypervisor=host)
@@ -119,7 +120,7 @@ class GuestRun:
     7
     """
 
-    def __init__(self, setting: Setting, form: str, processor: str = "generic") -> None:
+    def __init__(self, setting: Setting, form: str, processor: str | Model = "generic") -> None:
         self.form = form
         self.image = setting.formed(form)
         self.machine = boot(self.image, setting.hypervisor, processor)
@@ -178,7 +179,7 @@ class GuestRun:
         return own.per(row.units, name)
 
     def per_iteration(self, name: str) -> Counts:
-        """What one iteration costs, nothing subtracted.
+        """What one iteration costs, nothing subtracted. Under a model that predicts branches cycles are their mean.
 
         Raises
         ------
@@ -188,7 +189,8 @@ class GuestRun:
         if name not in self._loops:
             self.loop(name, ITERATIONS)     # what hypervisors and predictors learn the first time is not the loop's
             once = self.counts(name, ITERATIONS)
-            self._loops[name] = (self.counts(name, 2 * ITERATIONS) - once).per(ITERATIONS, name)
+            predicts = self.machine.processor.prediction is not None
+            self._loops[name] = (self.counts(name, 2 * ITERATIONS) - once).per(ITERATIONS, name, predicts)
         return self._loops[name]
 
     def host_ns(self, name: str, iterations: int) -> float:

@@ -44,8 +44,16 @@ class Counts:
     def __sub__(self, other: "Counts") -> "Counts":
         return Counts(self.instructions - other.instructions, self.cycles - other.cycles)
 
-    def per(self, iterations: int, what: str) -> "Counts":
+    def per(self, iterations: int, what: str, mean_cycles: bool = False) -> "Counts":
         """Divide; every iteration must have cost the same.
+
+        Parameters
+        ----------
+        iterations : int
+        what : str
+            For the error.
+        mean_cycles : bool, optional
+            Whether cycles may differ, as they do while a branch predictor learns: then their mean is rounded.
 
         Raises
         ------
@@ -57,11 +65,11 @@ class Counts:
         >>> Counts(1300, 3200).per(100, "irq_save")
         Counts(instructions=13, cycles=32)
         """
-        if self.instructions % iterations or self.cycles % iterations:
+        if self.instructions % iterations or (self.cycles % iterations and not mean_cycles):
             raise GuestError(f"{what}: {self.instructions} instructions and {self.cycles} cycles are not "
                              f"{iterations} equal iterations: a fault or an interrupt came between; look at the "
                              "machine's counters")
-        return Counts(self.instructions // iterations, self.cycles // iterations)
+        return Counts(self.instructions // iterations, round(self.cycles / iterations))
 
     def as_dict(self) -> dict[str, int]:
         """Plain types, for JSON."""

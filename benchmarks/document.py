@@ -1,0 +1,132 @@
+"""The measured tables of the documentation: ``python -m benchmarks.document``; with ``--check``, whether they are true.
+
+Enters: the matrix and the sensitivity of the overheads. Leaves: the text between ``<!-- measured:begin -->`` and
+``<!-- measured:end -->`` in a page per hypervisor, docs/overhead.md and docs/the-talk.md. All of it is exact, so a test
+can compare it. Next: report.py writes the tables of host times.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from pvfast.experiments import HYPERVISORS, Matrix, Row, run_matrix, workload_names
+from pvfast.experiments.sensitivity import Sensitivity, sensitivity
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+BEGIN, END = "<!-- measured:begin -->\n", "<!-- measured:end -->"
+#: The processors of the overhead tables, as people call them.
+PROCESSORS = {"pentium4": "Pentium 4", "k8": "K8", "nehalem": "Nehalem", "skylake": "Skylake",
+              "skylake-retpoline": "Skylake, retpolines", "zen": "Zen"}
+OPERATIONS = ("irq_disable", "irq_enable", "save_fl", "restore_fl", "irq_save_restore", "null_syscall_sysenter")
+HEADLINE = "pentium4"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Markdown; the first column holds words."""
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
+
+
+def slashed(row: Row, figure: str) -> str:
+    return " / ".join("-" if counts is None else str(getattr(counts, figure)) for counts in row.counts().values())
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.1f} %"
+
+
+def hypervisor_page(rows: Sequence[Row]) -> str:
+    """Workloads, then operations, under one hypervisor."""
+    order = workload_names()
+    workloads = sorted((row for row in rows if row.is_workload), key=lambda row: order.index(row.benchmark))
+    text = "One iteration of each workload; indirect / direct / patched; generic processor model.\n\n"
+    text += table(("workload", "instructions", "cycles", "overhead", "operations", "of them interrupt"), (
+        (f"`{row.benchmark}`" + (f" x {row.units}" if row.units > 1 else ""), slashed(row, "instructions"),
+         slashed(row, "cycles"), percent(row.overhead_percent()), row.executed,
+         "-" if row.interrupt_percent is None else f"{row.interrupt_percent:.0f} %")
+        for row in workloads if row.indirect))
+    text += "\nOne operation, less the loop around it.\n\n"
+    return text + table(("operation", "instructions", "cycles", "overhead"), (
+        (f"`{row.benchmark}`" + (f" ({row.variant})" if row.variant else ""), slashed(row, "instructions"),
+         slashed(row, "cycles"), percent(row.overhead_percent()))
+        for row in rows if not row.is_workload and row.indirect))
+
+
+def interval(found: Sensitivity | None) -> str:
+    if found is None:
+        return "-"
+    if found.low == found.high:
+        return f"{found.percent:.1f}"
+    return f"{found.percent:.1f} ({found.low:.1f} to {found.high:.1f})"
+
+
+def overhead_page() -> str:
+    """The overhead on bare hardware by processor, and what carries the headline."""
+    names = (*workload_names(), *OPERATIONS)
+    found = {processor: {row.benchmark: row for row in sensitivity("native", names, processor)}
+             for processor in PROCESSORS}
+    text = "Cycles of the indirect form over the patched one, in per cent, on bare hardware.\n\n"
+    text += table(("", *PROCESSORS.values()), (
+        (f"`{name}`", *(interval(found[processor].get(name)) for processor in PROCESSORS)) for name in names))
+    text += (f"\n{PROCESSORS[HEADLINE]}: the overhead with one assumption alone at the low and the high end of its "
+             "range.\n\n")
+    classes = sorted({name for row in found[HEADLINE].values() for name, _, _ in row.carriers})
+    return text + table(("", *(f"`{name}`" for name in classes)), (
+        (f"`{benchmark}`", *(ends(row, name) for name in classes)) for benchmark, row in found[HEADLINE].items()
+        if row.carriers))
+
+
+def ends(row: Sensitivity, name: str) -> str:
+    return next((f"{low:.1f} to {high:.1f}" for carrier, low, high in row.carriers if carrier == name), "")
+
+
+def comparison(matrix: Matrix) -> str:
+    """Cycles of each workload under every hypervisor, patched, over bare hardware's."""
+    native = {row.benchmark: row for row in matrix.rows if row.hypervisor == "native"}
+    text = "Patched, modelled cycles of one iteration; in brackets, times those of bare hardware.\n\n"
+
+    def cell(hypervisor: str, name: str) -> str:
+        row = matrix.row(hypervisor, name)
+        base = native[name].patched
+        if row.patched is None or base is None:
+            return "-"
+        return f"{row.patched.cycles} ({row.patched.cycles / base.cycles:.2f})"
+    return text + table(("", *HYPERVISORS), (
+        (f"`{name}`", *(cell(hypervisor, name) for hypervisor in HYPERVISORS)) for name in workload_names()))
+
+
+def pages() -> dict[Path, str]:
+    """What belongs between the marks of each page."""
+    matrix = run_matrix()
+    found = {DOCS / "hypervisors" / f"{name}.md": hypervisor_page(list(rows))
+             for name, rows in groupby(matrix.rows, key=lambda row: row.hypervisor)}
+    return found | {DOCS / "overhead.md": overhead_page(), DOCS / "the-talk.md": comparison(matrix)}
+
+
+def replaced(page: Path, text: str) -> str:
+    """The page with new text between its marks."""
+    head, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} has no {BEGIN.strip()} and {END}")
+    return f"{head}{BEGIN}{text}{END}{tail}"
+
+
+def outdated() -> list[Path]:
+    """Pages whose tables are not what is measured."""
+    return [page for page, text in pages().items() if replaced(page, text) != page.read_text(encoding="utf-8")]
+
+
+def main() -> int:
+    if sys.argv[1:] == ["--check"]:
+        wrong = outdated()
+        print("\n".join(f"{page}: run python -m benchmarks.document" for page in wrong), end="\n" if wrong else "")
+        return 1 if wrong else 0
+    for page, text in pages().items():
+        page.write_text(replaced(page, text), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
