@@ -33,7 +33,7 @@ SOURCES = (
     "ptrace.S", "time.S", "tls.S", "ldt.S", "suspend.S",
     "bench.S", "user.S", "user_io.S", "user_signal.S", "user_pipe.S", "user_process.S", "user_programs.S",
     "native_cpu.S", "native_memory.S", "native_irq.S", "native_lock.S",
-    "xen_head.S", "xen_irq.S", "xen_iret.S", "xen_memory.S", "xen_descriptors.S", "xen_events.S",
+    "xen_head.S", "xen_irq.S", "xen_iret.S", "xen_multicall.S", "xen_memory.S", "xen_descriptors.S", "xen_events.S",
     "lhype_head.S", "lhype_irq.S", "lhype_memory.S",
     "kvm.S",
     "alternative.S", "vmi.S", "vmi_operations.S",

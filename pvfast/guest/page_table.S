@@ -95,6 +95,7 @@ zap_page_range:
 	pushl %ecx
 	movl %eax, %ebx
 	movl %edx, %esi
+	arch_enter_lazy_mmu_mode
 1:	movl %ebx, %eax                 /* ESI: address, EDI: its entry */
 	movl %esi, %edx
 	call pte_offset
@@ -132,7 +133,8 @@ zap_page_range:
 	jnz 2b
 6:	cmpl (%esp), %esi
 	jb 1b
-7:	popl %ecx
+7:	arch_leave_lazy_mmu_mode
+	popl %ecx
 	popl %ebx
 	popl %esi
 	popl %edi
@@ -211,10 +213,14 @@ copy_page_range:
 	call pte_offset
 	movl %eax, %edi
 	testl %eax, %eax
-	jnz 2f
-	addl $PGDIR_SIZE, %ebp
-	andl $-PGDIR_SIZE, %ebp
-	jmp 5f
+	jz 6f
+	movl %ebx, %eax
+	movl %ebp, %edx
+	call pte_alloc_map
+	testl %eax, %eax
+	jz 9f
+	pushl %eax                      /* the new entry, in step with the old one in EDI */
+	arch_enter_lazy_mmu_mode
 2:	movl (%edi), %eax
 	testl %eax, %eax
 	jz 4f
@@ -226,41 +232,41 @@ copy_page_range:
 	movl %ebp, %edx
 	movl %edi, %ecx
 	call change_pte
-	addl $4, %esp
-3:	movl %ebx, %eax
-	movl %ebp, %edx
-	call pte_alloc_map
-	testl %eax, %eax
-	jz 6f
-	movl %eax, %ecx
-	movl (%edi), %eax
+	popl %eax
+3:	pushl %eax
 	paravirt_value pte_val
 	andl $PAGE_MASK, %eax
 	addl $PAGE_OFFSET, %eax
 	shrl $PAGE_SHIFT, %eax
 	LOCK_PREFIX
 	incl page_counts(,%eax,4)
-	pushl (%edi)
+	movl 4(%esp), %ecx
 	movl %ebx, %eax
 	movl %ebp, %edx
 	paravirt_call set_pte_at
 	addl $4, %esp
-4:	addl $4, %edi
+4:	addl $4, (%esp)
+	addl $4, %edi
 	addl $PAGE_SIZE, %ebp
-	movl (%esp), %ecx
+	movl 4(%esp), %ecx
 	cmpl VMA_end(%ecx), %ebp
-	jae 7f
+	jae 5f
 	testl $(PGDIR_SIZE - 1), %ebp
 	jnz 2b
-5:	movl (%esp), %ecx
+5:	arch_leave_lazy_mmu_mode
+	popl %eax
+	jmp 7f
+6:	addl $PGDIR_SIZE, %ebp
+	andl $-PGDIR_SIZE, %ebp
+7:	movl (%esp), %ecx
 	cmpl VMA_end(%ecx), %ebp
 	jb 1b
-7:	xorl %eax, %eax
+	xorl %eax, %eax
 8:	popl %ecx
 	popl %ebx
 	popl %esi
 	popl %edi
 	popl %ebp
 	ret
-6:	movl $-ENOMEM, %eax
+9:	movl $-ENOMEM, %eax
 	jmp 8b

@@ -55,6 +55,7 @@ schedule_done:
 context_switch:
 	movl %edi, TASK_timestamp(%ebx)
 	movl %ebp, TASK_timestamp + 4(%ebx)
+	arch_enter_lazy_cpu_mode        /* until __switch_to has loaded what the next instructions need */
 	movl TASK_active_mm(%esi), %eax
 	movl TASK_mm(%ebx), %edx
 	testl %edx, %edx
@@ -102,6 +103,7 @@ __switch_to:
 	leal TASK_thread(%ebx), %eax
 	xorl %edx, %edx
 	paravirt_call load_tls
+	arch_leave_lazy_cpu_mode
 	movl TASK_thread + THREAD_fs(%ebx), %eax
 	movl %eax, %ecx
 	orl TASK_thread + THREAD_fs(%esi), %ecx

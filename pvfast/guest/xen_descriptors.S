@@ -18,7 +18,7 @@ xen_load_esp0:
 	movl THREAD_esp0(%edx), %ecx
 	movl %ecx, TSS_esp0(%eax)
 	movl $FLAT_RING1_SS, %ebx
-	hypercall stack_switch
+	batched_hypercall stack_switch
 	popl %ebx
 	ret
 
@@ -81,7 +81,7 @@ xen_update_descriptor:
 	movl %ecx, %edx
 	xorl %ecx, %ecx
 	movl %eax, %esi
-	hypercall update_descriptor
+	batched_hypercall update_descriptor
 	popl %esi
 	popl %ebx
 	testl %eax, %eax

@@ -177,6 +177,11 @@ xen_paravirt_ops:
 	xen_operation set_pmd
 	xen_operation alloc_pt
 	xen_operation release_pt
+	xen_operation set_lazy_mode
+	xen_operation enter_lazy_mmu
+	xen_operation leave_lazy_mmu
+	xen_operation enter_lazy_cpu
+	xen_operation leave_lazy_cpu
 	xen_operation get_cpu_khz
 	xen_operation irq_enable_sysexit
 	xen_operation iret

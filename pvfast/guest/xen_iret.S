@@ -5,7 +5,7 @@
  * masked. Leaves: where the frame says, by the processor's own IRET, which needs no privilege from ring 1, or by
  * Xen's; from the callback through ret_from_intr (entry.S). Data segments may be the user's, so memory is addressed
  * through the stack segment.
- * Next: xen_memory.S.
+ * Next: xen_multicall.S.
  */
 
 .text

@@ -77,7 +77,7 @@ xen_mmuext_op:
 	movl $1, %ecx
 	xorl %edx, %edx
 	movl $DOMID_SELF, %esi
-	hypercall mmuext_op
+	batched_hypercall mmuext_op, 1
 	addl $12, %esp
 	popl %esi
 	popl %ebx
@@ -101,7 +101,7 @@ xen_set_page_rights:
 	orl %edx, %ecx
 	xorl %edx, %edx
 	movl $UVMF_INVLPG, %esi
-	hypercall update_va_mapping
+	batched_hypercall update_va_mapping
 	popl %esi
 	popl %ebx
 	testl %eax, %eax
@@ -167,7 +167,7 @@ xen_set_pte:
 	movl $1, %ecx
 	xorl %edx, %edx
 	movl $DOMID_SELF, %esi
-	hypercall mmu_update
+	batched_hypercall mmu_update, 1
 	addl $16, %esp
 	popl %esi
 	popl %ebx

@@ -138,3 +138,14 @@ class Domain:
             if kind not in ("GDT", "LDT"):
                 assert uses == counted[frame, kind], (hex(frame), kind)
             assert sum(counted[frame, other] for other in ("L1", "L2", "writable") if other != kind) == 0, hex(frame)
+
+    def call(self, label: str, eax: int = 0, edx: int = 0, ecx: int = 0, *stack: int) -> int:
+        """Call a function of the kernel; EAX."""
+        cpu = self.machine.cpu
+        esp = cpu.esp
+        cpu.eax, cpu.edx, cpu.ecx, cpu.eip = eax, edx, ecx, self.image.labels[label]
+        cpu.esp -= 4 * (1 + len(stack))
+        self.store(self.image.labels["bench_done"], *stack, at=cpu.esp)
+        self.run_to("bench_done", BENCH_INSTRUCTIONS)
+        cpu.esp = esp
+        return cpu.eax
