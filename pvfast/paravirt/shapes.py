@@ -17,8 +17,10 @@ from pvfast.paravirt.sites import (
     CALL_6,
     CALL_10,
     CALL_18,
+    CALL_ABSOLUTE_7,
     CALL_CS_11,
     CALL_CS_13,
+    CALL_RELATIVE_6,
     CLBR_ANY,
     CLBR_EAX,
     CLBR_NONE,
@@ -78,9 +80,9 @@ class SiteShape:
         """Bytes of the site."""
         return self.form.length
 
-    def code(self, pointers: Mapping[str, int]) -> bytes:
-        """Encode the site as compiled; `pointers` maps operations to the addresses of their pointers."""
-        return self.form.indirect([pointers[operation] for operation in self.operations])
+    def code(self, pointers: Mapping[str, int], address: int = 0) -> bytes:
+        """Encode the site as compiled, for `address`; `pointers` maps operations to the addresses of their pointers."""
+        return self.form.indirect([pointers[operation] for operation in self.operations], address)
 
     def direct(self, address: int, targets: Mapping[str, int], nop_family: str = "generic") -> bytes:
         """Encode the site at `address` with direct transfers to the operations' implementations."""
@@ -180,7 +182,7 @@ def shapes(era: Era) -> Mapping[str, SiteShape]:
     Parameters
     ----------
     era : Era
-        An i386 kernel's, up to 2.6.31. Later sites, and those of x86-64, are only read, from images.
+        An i386 kernel's, up to 2.6.31: what is recorded of others is `call_shape`.
 
     Returns
     -------
@@ -201,6 +203,10 @@ def shapes(era: Era) -> Mapping[str, SiteShape]:
     return MappingProxyType({shape.name: shape for shape in _MACROS[era.convention](era)})
 
 
+#: Whose x86-64 sites hold the address of the pointer; 5.13 made it relative.
+_ABSOLUTE_64 = ("2.6.31", "5.2")
+
+
 def call_shape(era: Era, operation: str) -> SiteShape:
     """The ordinary call of an operation, from C: ``PVOP_CALL`` from 2.6.22 on, where it has a record.
 
@@ -213,12 +219,17 @@ def call_shape(era: Era, operation: str) -> SiteShape:
     --------
     >>> call_shape(find_era("2.6.20"), "read_cr2").type is None, call_shape(find_era("2.6.22"), "read_cr2").type
     (True, 20)
+    >>> [call_shape(find_era(name, bits=64), "irq_disable").length for name in ("2.6.31", "5.2", "6.1")]
+    [7, 7, 6]
     """
     row = era[operation]
     if era.convention is Convention.CONSTANT_TYPES or row.patch_type is None:
         return SiteShape("PVOP_CALL", CALL_6, (operation,), None, None)
-    clobbers = CLBR_RET_REG if row.callee_save else era.any_clobber
-    return SiteShape("PVOP_CALL", CALL_6, (operation,), row.patch_type, clobbers)
+    if era.bits == 32:
+        form, result = CALL_6, CLBR_RET_REG
+    else:
+        form, result = CALL_ABSOLUTE_7 if era.name in _ABSOLUTE_64 else CALL_RELATIVE_6, CLBR_EAX
+    return SiteShape("PVOP_CALL", form, (operation,), row.patch_type, result if row.callee_save else era.any_clobber)
 
 
 #: Shape name to shape, in 2.6.20.

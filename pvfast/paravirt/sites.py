@@ -15,6 +15,7 @@ from itertools import pairwise
 
 from pvfast.assembly.nops import FAMILIES, nops
 from pvfast.errors import PatchError
+from pvfast.images.parainstructions import LAYOUTS
 
 #: Which registers the patched-in code may destroy; bit n is register number n.
 CLBR_NONE = 0
@@ -30,8 +31,8 @@ CLBR_RET_REG = CLBR_EAX | CLBR_EDX
 
 ADDRESS_END = 1 << 32
 
-#: One record: u32 instr, u8 instrtype, u8 len, u16 clobbers.
-RECORD = struct.Struct("<IBBH")
+#: One record of an i386 kernel, the same in all eras: u32 instr, u8 instrtype, u8 len, u16 clobbers.
+RECORD = struct.Struct(LAYOUTS[32].format)
 
 
 class PatchType(IntEnum):
@@ -186,16 +187,25 @@ def unpack_records(
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """A ``call`` or ``jmp`` in a site: the `indirect` opcode before m32, the `direct` one before rel32."""
+    """A ``call`` or ``jmp`` in a site: the `indirect` opcode before m32, the `direct` one before rel32.
+
+    The pointer of a `relative` one is as far from its end as m32 says.
+    """
 
     indirect: bytes
     direct: bytes
     text: str
+    relative: bool = False
 
     @property
     def length(self) -> int:
         """Bytes of the indirect instruction."""
         return len(self.indirect) + 4
+
+    def indirect_code(self, address: int, pointer: int) -> bytes:
+        """Encode the indirect form at `address`."""
+        operand = pointer - (address + self.length) if self.relative else pointer
+        return self.indirect + (operand % ADDRESS_END).to_bytes(4, "little")
 
     def direct_code(self, address: int, target: int, nop_family: str) -> bytes:
         """Encode the direct form at `address`, padded to the length of the indirect one."""
@@ -207,6 +217,9 @@ class Transfer:
 CALL = Transfer(b"\xff\x15", b"\xe8", "call *{}")
 CALL_CS = Transfer(b"\x2e\xff\x15", b"\xe8", "call *%cs:{}")
 JMP_CS = Transfer(b"\x2e\xff\x25", b"\xe9", "jmp *%cs:{}")
+#: x86-64: the pointer by its address until 5.12, then by its distance.
+CALL_ABSOLUTE = Transfer(b"\xff\x14\x25", b"\xe8", "call *{}")
+CALL_RELATIVE = Transfer(b"\xff\x15", b"\xe8", "call *{}(%rip)", relative=True)
 
 _PUSHES = {b"\x51": "push %ecx", b"\x52": "push %edx", b"\x50": "push %eax",
            b"\x5a": "pop %edx", b"\x59": "pop %ecx", b"\x58": "pop %eax",
@@ -244,14 +257,13 @@ class SiteForm:
         """How many pointers the site goes through."""
         return sum(isinstance(part, Transfer) for part in self.parts)
 
-    def indirect(self, pointers: Sequence[int]) -> bytes:
-        """Encode the site as compiled; `pointers` are the linear addresses of the function pointers."""
+    def indirect(self, pointers: Sequence[int], address: int = 0) -> bytes:
+        """Encode the site as compiled, for `address`; `pointers` are the linear addresses of the function pointers."""
         remaining = self._take(pointers)
-        return b"".join(
-            part.indirect + (next(remaining) % ADDRESS_END).to_bytes(4, "little")
-            if isinstance(part, Transfer) else part
-            for part in self.parts
-        )
+        code = b""
+        for part in self.parts:
+            code += part.indirect_code(address + len(code), next(remaining)) if isinstance(part, Transfer) else part
+        return code
 
     def direct(self, address: int, targets: Sequence[int], nop_family: str = "generic") -> bytes:
         """Encode the site at `address` with direct transfers to `targets`, same length."""
@@ -313,6 +325,8 @@ CALL_18 = SiteForm(
     "push, call, push, call, pop", (b"\x51", b"\x52", CALL, b"\x50", CALL, b"\x58", b"\x5a", b"\x59")
 )
 JMP_CS_7 = SiteForm("jmp %cs:", (JMP_CS,))
+CALL_ABSOLUTE_7 = SiteForm("call of x86-64", (CALL_ABSOLUTE,))
+CALL_RELATIVE_6 = SiteForm("call relative to %rip", (CALL_RELATIVE,))
 
 #: ``PV_SAVE_REGS`` of 2.6.30: what an assembly site pushes, in this order, unless it may destroy it.
 PV_SAVE_REGS = ((CLBR_EAX, b"\x50", b"\x58"), (CLBR_EDI, b"\x57", b"\x5f"), (CLBR_ECX, b"\x51", b"\x59"),

@@ -4,7 +4,7 @@ import pytest
 
 import pvfast
 from pvfast.assembly import assemble
-from pvfast.experiments.runs import boot
+from pvfast.experiments.runs import boot, read_word, run_to
 from pvfast.guest import GUEST_ERAS, NATIVE_ERAS, GuestImage, build
 from pvfast.paravirt.hypervisors import hypervisor, hypervisor_names
 from pvfast.paravirt.hypervisors.native import NATIVE_CODE
@@ -21,7 +21,7 @@ from pvfast.paravirt.probing import (
 )
 from pvfast.paravirt.shapes import call_shape, classify, identify, shapes
 from pvfast.paravirt.sites import pack_records
-from tests.guest.native import BOOT_INSTRUCTIONS, Booted
+from tests.guest.native import BENCH_INSTRUCTIONS, BOOT_INSTRUCTIONS, Booted
 
 #: Benchmark: instructions as compiled and patched inline, from 2.6.22 on; before, see test_boot.py. irq_save is two
 #: sites, with the flags on the stack between them.
@@ -35,6 +35,9 @@ COUNTS = {
         "irq_save": (4 + 3 + 2, 3 + 3 + 2), "asm_irq_disable": (3, 2), "asm_irq_enable": (3, 2), "iret": (2, 1),
     },
 }
+
+#: The word of fault_record that counts.
+FAULTS = 8
 
 
 @pytest.fixture(params=NATIVE_ERAS)
@@ -146,11 +149,15 @@ def test_other_eras_are_refused() -> None:
 
 @pytest.mark.parametrize("era", GUEST_ERAS)
 @pytest.mark.parametrize("name", hypervisor_names())
-def test_every_hypervisor_boots_every_era_patched(era: str, name: str) -> None:
+def test_every_hypervisor_runs_every_era_in_every_form(era: str, name: str) -> None:
     image = build(era=era, hypervisor=name)
     patched = image.patched(hypervisor(name).patcher(image.patch_context(name)))
     for each in (image, image.direct(name), patched):
-        assert boot(each, name).cpu.eip == image.labels["boot_done"]
+        machine = boot(each, name)
+        for benchmark in image.benchmarks.values():
+            machine.cpu.eip, machine.cpu.ecx = benchmark.address, 2
+            run_to(machine, image, "bench_done", BENCH_INSTRUCTIONS)
+            assert read_word(machine, image, "fault_record", FAULTS) == 0, benchmark.name
 
 
 def test_ring_test_and_probes_end_with_2_6_21(linux: GuestImage) -> None:

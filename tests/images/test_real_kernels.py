@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from pvfast.images import KernelImage, load_kernel
-from pvfast.images.parainstructions import read_sites
+from pvfast.images.parainstructions import pointer_of, read_sites, structure_at
 from pvfast.paravirt.linux import PATCHED_ALREADY, boot_patch, list_sites, naming, patch_csv, summarize, write_patched
+from pvfast.paravirt.operations import era
+from pvfast.paravirt.shapes import call_shape
 
 GOLDEN = Path(__file__).parent.parent / "data" / "deb-6.1.0-50-686.native.csv"
 #: Of every site of amd64: the bytes after a boot as dom0 of Xen 4.17 with one virtual CPU; where with two they differ,
@@ -54,6 +56,20 @@ def test_every_site_of_a_xen_guest_matches(kernels: Path) -> None:
             else:
                 assert site.after is not None
                 assert site.after.hex() == ((vcpus == 2 and row["several"]) or row["one"])
+
+
+@pytest.mark.parametrize("flavour", ["686", "686-pae", "amd64"])
+def test_every_site_is_as_the_table_of_operations_makes_it(kernels: Path, flavour: str) -> None:
+    """Bytes, type, length and clobbers: all follow from the row and the era."""
+    image = find(kernels, flavour)
+    linux = era("6.1", bits=image.bits)
+    sites = read_sites(image)
+    pv_ops = structure_at({site: pointer_of(image, site) for site in sites}, image.word_bytes)
+    assert pv_ops is not None
+    for site in sites:
+        shape = call_shape(linux, linux.template[site.type].name)
+        assert (shape.type, shape.length, shape.clobbers) == (site.type, site.length, site.clobbers)
+        assert shape.code(linux.pointers(pv_ops), site.address) == image.read(site.address, site.length)
 
 
 @pytest.mark.parametrize("flavour", ["686", "686-pae"])

@@ -94,6 +94,16 @@ def test_macros_that_are_not_recorded():
             shapes(linux)
 
 
+def test_calls_of_x86_64():
+    pointers = {"irq_disable": 0xFFFFFFFF82000068}
+    shape = call_shape(era("5.2", bits=64), "irq_disable")
+    assert (shape.code(pointers).hex(" "), shape.clobbers) == ("ff 14 25 68 00 00 82", 1)
+    shape = call_shape(era("6.1", bits=64), "irq_disable")
+    assert shape.code(pointers, 0xFFFFFFFF82000000).hex(" ") == "ff 15 62 00 00 00"
+    assert shape.code(pointers, 0xFFFFFFFF82000100).hex(" ") == "ff 15 62 ff ff ff"
+    assert call_shape(era("6.1", bits=64), "write_cr3").clobbers == 0x1FF
+
+
 def test_callee_save_calls_allow_the_result():
     assert call_shape(era("2.6.31"), "pte_val").clobbers == 0b101
     assert call_shape(era("2.6.31"), "read_cr3").clobbers == 0b1111
