@@ -117,6 +117,9 @@ panic:
 /* EAX: cr0. Whoever used the FPU last, it is ours now; there is no state to load yet. */
 math_state_restore:
 	paravirt_call clts
+	movl %gs:PDA_pcurrent, %eax
+	movl TASK_thread_info(%eax), %eax
+	orl $TS_USEDFPU, TI_status(%eax)
 	ret
 
 /* An instruction that may fault, and where to go on then. */

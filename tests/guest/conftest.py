@@ -2,7 +2,7 @@
 
 import pytest
 
-from pvfast.guest import GuestImage, build
+from pvfast.guest import GUEST_ERAS, GuestImage, build
 from tests.guest.native import BOOT_INSTRUCTIONS, Booted
 from tests.guest.programs import Guest
 from tests.paravirt import lhype, vmi
@@ -21,13 +21,26 @@ def booted(image: GuestImage) -> Booted:
     return guest
 
 
-@pytest.fixture(params=["native", "xen", "lhype", "vmi"])
+HYPERVISORS = ("native", "xen", "lhype", "vmi")
+
+
+@pytest.fixture(params=HYPERVISORS)
 def guest(request: pytest.FixtureRequest, image: GuestImage) -> Guest:
-    if request.param == "xen":
+    return boot(image, request.param)
+
+
+@pytest.fixture(params=[(era, name) for era in GUEST_ERAS for name in HYPERVISORS], ids="-".join)
+def guest_of_era(request: pytest.FixtureRequest) -> Guest:
+    era, name = request.param
+    return boot(build(era), name)
+
+
+def boot(image: GuestImage, hypervisor: str) -> Guest:
+    if hypervisor == "xen":
         return Domain(image).boot()
-    if request.param == "lhype":
+    if hypervisor == "lhype":
         return lhype.Guest(image).boot()
-    if request.param == "vmi":
+    if hypervisor == "vmi":
         return vmi.Guest(image).boot()
     booted = Booted(image)
     booted.run_to("boot_done", BOOT_INSTRUCTIONS)
