@@ -134,6 +134,7 @@ bench_\name:
 	workload page_fault
 	workload fork_exit
 	workload fork_exec
+	workload everything             /* not measured */
 
 /*
  * ECX: iterations, EDX: entry point. A process of its own, child of the idle task that we are; which idles until

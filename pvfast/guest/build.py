@@ -32,6 +32,7 @@ SOURCES = (
     "usercopy.S", "files.S", "devices.S", "msr.S", "pipe.S", "signal.S", "signal_task.S", "signal_frame.S",
     "ptrace.S", "time.S", "tls.S", "ldt.S", "suspend.S",
     "bench.S", "user.S", "user_io.S", "user_signal.S", "user_pipe.S", "user_process.S", "user_programs.S",
+    "user_everything.S",
     "native_cpu.S", "native_memory.S", "native_irq.S", "native_lock.S",
     "xen_head.S", "xen_irq.S", "xen_iret.S", "xen_multicall.S", "xen_memory.S", "xen_descriptors.S", "xen_events.S",
     "lhype_head.S", "lhype_irq.S", "lhype_memory.S",

@@ -104,8 +104,13 @@ enable_sep_cpu:
 	movl $1, sysenter_enabled
 1:	ret
 
-/* Programs may use FXSAVE, and what needs it. */
+/* Programs may use FXSAVE, and what needs it. TS: nobody's registers are in the FPU yet. */
 check_fpu:
+	paravirt_call clts
+	fninit
+	paravirt_call read_cr0
+	orl $X86_CR0_TS, %eax
+	paravirt_call write_cr0
 	btl $X86_FEATURE_FXSR, boot_cpu_capability
 	jnc 1f
 	paravirt_call read_cr4

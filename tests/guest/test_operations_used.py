@@ -3,19 +3,51 @@
 
 from pvfast.experiments.tracing import OperationSites
 from pvfast.guest import GuestImage
+from pvfast.guest.benchmarks import WORKLOADS
+from tests.guest.native import Booted
+from tests.guest.programs import Guest
 
 #: Operations without a caller in this kernel, and why.
-NOT_REACHABLE = {
-    "apic_read": "there is no local APIC",
-    "apic_write": "there is no local APIC",
-    "apic_write_atomic": "there is no local APIC",
+NOT_REACHABLE = {name: "there is no local APIC" for name in ("apic_read", "apic_write", "apic_write_atomic")}
+#: Those that have one, but are not executed natively by boot, the workloads and the program of everything else.
+NOT_EXECUTED = {
+    "const_udelay": "the serial port is ready at once",
+    "halt": "it ends the kernel",
+    "patch": "VMI's relocations are the only sites that the kernel patches itself",
 }
-
-
-def called(image: GuestImage) -> set[str]:
-    sites, text = OperationSites(image), image.sections[".text"]
-    return {operation.name for at in range(text.address, text.end) for operation in sites.at(at)}
+_INSTRUCTIONS = 1_000_000
 
 
 def test_every_operation_has_a_caller(image: GuestImage) -> None:
-    assert set(image.pointers) - called(image) == set(NOT_REACHABLE)
+    sites, text = OperationSites(image), image.sections[".text"]
+    called = {operation.name for at in range(text.address, text.end) for operation in sites.at(at)}
+    assert set(image.pointers) - called == set(NOT_REACHABLE)
+
+
+def test_boot_and_programs_execute_the_rest(image: GuestImage) -> None:
+    guest, sites = Booted(image), OperationSites(image)
+    cpu, labels = guest.machine.cpu, image.labels
+    executed: set[str] = set()
+
+    def step_to(end: str) -> None:
+        for _ in range(_INSTRUCTIONS):
+            if cpu.eip == labels[end]:
+                return
+            executed.update(operation.name for operation in sites.at(cpu.eip))
+            guest.machine.step()
+        raise AssertionError(f"{end} was not reached")
+
+    step_to("boot_done")
+    executed |= {operation.name for operation in sites.at(cpu.eip)}         # the idle loop itself
+    for program in (*(row.label for row in WORKLOADS), "bench_null_syscall_sysenter", "bench_everything"):
+        cpu.eip, cpu.ecx = labels[program], 1
+        step_to("bench_done")
+    assert set(image.pointers) - executed == set(NOT_REACHABLE) | set(NOT_EXECUTED)
+
+
+def test_everything_works_again_and_again(guest: Guest) -> None:
+    for turns in (1, 3):
+        guest.machine.cpu.eip, guest.machine.cpu.ecx = guest.image.labels["bench_everything"], turns
+        guest.machine.run(until=guest.image.labels["bench_done"], max_instructions=_INSTRUCTIONS)
+        assert guest.machine.cpu.eip == guest.image.labels["bench_done"], guest.fault()
+        assert guest.word("exit_status") == 0

@@ -365,13 +365,14 @@ def test_segment_registers_are_the_processes_own(guest: Guest) -> None:
 
 def test_whose_fpu_it_is_is_told_by_ts(guest: Guest) -> None:
     """__unlazy_fpu: who used it leaves it with CR0.TS set, so that the next one's use is noticed."""
-    text = f"{fork('exit $0')}{wait()}exit $0"
+    text = f"fninit\n{fork('exit $0')}{wait()}exit $0"
     machine = guest.machine
     start_program(guest, text)
+    assert machine.cpu.cr0 & 8
     guest.run_to("sys_fork", INSTRUCTIONS)
     status = (machine.cpu.esp & -8192) + 12
     assert not machine.cpu.cr0 & 8
-    machine.write_linear(status, (1).to_bytes(4, "little"))         # as math_state_restore leaves it
+    assert machine.read_linear(status, 4) == (1).to_bytes(4, "little")
     guest.run_to("ret_from_fork", INSTRUCTIONS)
     assert machine.cpu.cr0 & 8
     assert machine.read_linear(status, 4) == bytes(4)
