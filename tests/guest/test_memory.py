@@ -194,6 +194,36 @@ def test_mapping_and_touching_costs_the_same_each_time(guest: Guest) -> None:
     assert counts[3] == counts[0]
 
 
+def test_a_page_fault_executes_the_operations_of_2_6_20(booted: Booted) -> None:
+    """Reading a page of a mapped file whose page table is there: seven, five of them interrupt operations."""
+    start_program(booted, f"{mmap(8192, SHARED)}movl %eax, %edi\nmovl (%edi), %eax\nmovl 4096(%edi), %eax\nexit $0")
+    booted.run_to("sys_mmap2", 100_000)
+    operations_until_user(booted)
+    booted.run_to("exception_14", 100_000)
+    first = operations_until_user(booted)
+    booted.run_to("exception_14", 100_000)
+    assert operations_until_user(booted) == [
+        "read_cr2", "irq_enable", "irq_disable", "irq_enable", "set_pte_at", "irq_disable", "iret",
+    ]
+    assert first == [                                   # the page table, from the page allocator
+        "read_cr2", "irq_enable", "save_fl", "irq_disable", "restore_fl", "set_pte", "irq_disable", "irq_enable",
+        "set_pte_at", "irq_disable", "iret",
+    ]
+
+
+def operations_until_user(guest: Booted) -> list[str]:
+    """What the kernel executes before it is back in user mode; of two with one function, the first in the table."""
+    names: dict[int, str] = {}
+    for name, address in guest.image.implementations().items():
+        names.setdefault(address, name)
+    found = []
+    while guest.machine.cpu.cpl != 3:
+        if guest.machine.cpu.eip in names:
+            found.append(names[guest.machine.cpu.eip])
+        guest.machine.step()
+    return found
+
+
 @pytest.mark.parametrize(("ram", "end"), [("2M", 2 << 20), ("5M", 5 << 20), ("16M", 16 << 20), ("64M", 16 << 20)])
 def test_bare_hardware_is_asked_how_much_memory_there_is(image: GuestImage, ram: str, end: int) -> None:
     guest = Booted(image)

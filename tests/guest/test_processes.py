@@ -4,6 +4,7 @@ import pytest
 
 import pvfast
 from pvfast.guest.prelude import USER_DATA
+from tests.guest.native import Booted
 from tests.guest.programs import Guest, run_program, start_program
 
 EXIT, FORK, WAITPID, EXECVE, GETPID, KILL, GETPPID, RT_SIGACTION, MMAP2 = 1, 2, 7, 11, 20, 37, 64, 174, 192
@@ -376,3 +377,23 @@ def test_whose_fpu_it_is_is_told_by_ts(guest: Guest) -> None:
     guest.run_to("ret_from_fork", INSTRUCTIONS)
     assert machine.cpu.cr0 & 8
     assert machine.read_linear(status, 4) == bytes(4)
+
+
+@pytest.mark.parametrize("fpu", [False, True])
+def test_a_switch_executes_the_operations_of_2_6_20(booted: Booted, fpu: bool) -> None:
+    start_program(booted, f"{fork('exit $0')}{wait()}exit $0")
+    booted.run_to("sys_fork", INSTRUCTIONS)
+    if fpu:
+        booted.machine.write_linear((booted.machine.cpu.esp & -8192) + 12, (1).to_bytes(4, "little"))
+    booted.run_to("schedule", INSTRUCTIONS)
+    names = {address: name for name, address in booted.image.implementations().items()}
+    found = []
+    while booted.machine.cpu.cpl != 3:
+        if booted.machine.cpu.eip in names:
+            found.append(names[booted.machine.cpu.eip])
+        booted.machine.step()
+    assert found == [
+        "read_tsc", "irq_disable", "write_cr3", *(["read_cr0", "write_cr0"] if fpu else []), "load_esp0", "load_tls",
+        "irq_enable",                                   # and the way out of the new process's system call
+        "irq_disable", "iret",
+    ]
