@@ -79,6 +79,16 @@ def test_the_ring_goes_on_where_it_stopped(guest: Guest) -> None:
     assert guest.lhype.hypercalls[Lhcall.TS] == 69
 
 
+def test_every_entry_into_the_host_works_it_off(guest: Guest) -> None:
+    guest.async_hcall(0, Lhcall.TS, 8)
+    guest.machine.inject_interrupt(0xEF)                # one of the host's own
+    guest.execute(b"\x90", 2)
+    assert guest.machine.cpu.cr0 & 8
+    guest.async_hcall(1, Lhcall.TS, 0)
+    guest.execute(b"\xe6\x80")                          # out %al, $0x80: a fault that the host deals with
+    assert not guest.machine.cpu.cr0 & 8
+
+
 @pytest.mark.parametrize("era", ["2.6.21", "2.6.24"])
 def test_lazy_modes_fill_the_ring_and_flush_it(era: str) -> None:
     guest = Guest(build(era)).boot()

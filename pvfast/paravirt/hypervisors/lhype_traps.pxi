@@ -84,6 +84,13 @@ cdef void maybe_do_interrupt(Guest* g, CPU* cpu) noexcept nogil:
         unhandled(g, cpu, FIRST_EXTERNAL_VECTOR + irq, 0)
 
 
+cdef void back_to_guest(Guest* g, CPU* cpu) noexcept nogil:
+    """Whatever the host was entered for: the ring is worked off, and an interrupt delivered."""
+    if g.initialised and g.killed < 0:
+        do_async_hcalls(g, cpu)
+    maybe_do_interrupt(g, cpu)
+
+
 cdef void charge_direct(CPU* cpu) noexcept nogil:
     """A gate leads from ring 3 to the guest's kernel, and the host does not see it."""
     if cpu.cpl != GUEST_PL:
@@ -95,7 +102,7 @@ cdef void hardware_interrupt(Guest* g, CPU* cpu, u32 vector) noexcept nogil:
     charge_trap(cpu)
     if vector - FIRST_EXTERNAL_VECTOR < LGUEST_IRQS:
         g.irqs_pending |= <u32>1 << (vector - FIRST_EXTERNAL_VECTOR)
-    maybe_do_interrupt(g, cpu)
+    back_to_guest(g, cpu)
     g.halted = False
 
 
@@ -139,16 +146,16 @@ cdef void exception(Guest* g, CPU* cpu, u32 vector, u32 error, bint has_error) n
     charge_trap(cpu)
     if vector == VECTOR_PF:
         if demand_page(g, cpu, linear, error):
-            maybe_do_interrupt(g, cpu)
+            back_to_guest(g, cpu)
             return
         if g.initialised:
             put_word(cpu, g.lguest_data + LGUEST_DATA_CR2, linear)
     elif vector == VECTOR_GP and error == 0 and emulate_insn(cpu):
-        maybe_do_interrupt(g, cpu)
+        back_to_guest(g, cpu)
         return
     if g.killed < 0:
         deliver_trap(g, cpu, vector, error, has_error)
-        maybe_do_interrupt(g, cpu)
+        back_to_guest(g, cpu)
 
 
 cdef bint fetch_code(CPU* cpu, u32 distance, u32* byte) noexcept nogil:
