@@ -77,7 +77,7 @@ write_ldt:
 	movl %eax, %ecx
 	movl %esi, %edx
 	movl %edi, %eax
-	paravirt_call write_ldt_entry
+	write_entry write_ldt_entry
 	addl $4, %esp
 	xorl %eax, %eax
 	jmp 4f

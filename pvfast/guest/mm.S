@@ -20,10 +20,11 @@ pgd_cache_init:
 	pushl %esi
 	pushl %edi
 	.ifdef PARAVIRT_alloc_pd
-	movl init_mm_pgd, %eax
-	subl $PAGE_OFFSET, %eax
-	shrl $PAGE_SHIFT, %eax
-	paravirt_call alloc_pd
+	xorl %eax, %eax                 /* no task's */
+	movl init_mm_pgd, %edx
+	subl $PAGE_OFFSET, %edx
+	shrl $PAGE_SHIFT, %edx
+	paravirt_alloc_pd
 	.endif
 	xorl %ebx, %ebx
 1:	movl pgd_cache + CACHE_entries(,%ebx,4), %edi
@@ -74,6 +75,12 @@ mm_alloc:
 	testl %eax, %eax
 	jz 1f
 	movl %eax, MM_pgd(%ebx)
+	.ifdef PARAVIRT_pgd_alloc
+	movl %ebx, %eax
+	paravirt_call pgd_alloc
+	testl %eax, %eax
+	jnz 3f
+	.endif
 	movl $1, MM_users(%ebx)
 	movl $1, MM_count(%ebx)
 	xorl %eax, %eax
@@ -83,6 +90,11 @@ mm_alloc:
 	movl %ebx, %eax
 	popl %ebx
 	ret
+	.ifdef PARAVIRT_pgd_alloc
+3:	movl $pgd_cache, %eax
+	movl MM_pgd(%ebx), %edx
+	call kmem_cache_free
+	.endif
 1:	movl $mm_cache, %eax
 	movl %ebx, %edx
 	call kmem_cache_free
@@ -108,6 +120,11 @@ mmdrop:
 	call destroy_ldt
 	movl (%esp), %eax
 	movl MM_pgd(%eax), %edx
+	.ifdef PARAVIRT_pgd_free
+	paravirt_call pgd_free
+	movl (%esp), %eax
+	movl MM_pgd(%eax), %edx
+	.endif
 	movl $pgd_cache, %eax
 	call kmem_cache_free
 	popl %edx

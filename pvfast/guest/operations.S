@@ -15,7 +15,7 @@
 
 /*
  * Lazy modes: updates between the two may wait for the second. 2.6.21 to 2.6.23 have one operation for both modes, later
- * releases a pair for each, 2.6.20 none.
+ * releases a pair for each, 2.6.20 none. From 2.6.31 on that of the CPU is told the tasks (ESI: previous, EBX: next).
  */
 .equ PARAVIRT_LAZY_NONE, 0
 .equ PARAVIRT_LAZY_MMU, 1
@@ -42,21 +42,33 @@
 .macro arch_enter_lazy_cpu_mode
 	set_lazy_mode PARAVIRT_LAZY_CPU
 	paravirt_hook enter_lazy_cpu
+	.ifdef PARAVIRT_start_context_switch
+	movl %esi, %eax
+	paravirt_call start_context_switch
+	.endif
 .endm
 
 .macro arch_leave_lazy_cpu_mode
 	set_lazy_mode PARAVIRT_LAZY_NONE
 	paravirt_hook leave_lazy_cpu
+	.ifdef PARAVIRT_end_context_switch
+	movl %ebx, %eax
+	paravirt_call end_context_switch
+	.endif
 .endm
 
-/* (EAX: mm, EDX: frame). The first releases that have it are not told whose the new page table is. */
-.macro paravirt_alloc_pt
-	.ifdef PARAVIRT_alloc_pt
-	.if ARGUMENTS_alloc_pt == 1
+/* (EAX: mm, EDX: frame). The first releases that have them are not told whose the new table or directory is. */
+.macro paravirt_alloc_pt operation=alloc_pt
+	.ifdef PARAVIRT_\operation
+	.if ARGUMENTS_\operation == 1
 	movl %edx, %eax
 	.endif
-	paravirt_call alloc_pt
+	paravirt_call \operation
 	.endif
+.endm
+
+.macro paravirt_alloc_pd
+	paravirt_alloc_pt alloc_pd
 .endm
 
 /* pte_val, make_pte and the like: EAX to EAX, the other registers kept; only some releases have them. */
