@@ -1,8 +1,8 @@
 """Whether a commit changed what was measured: exact figures, compared exactly.
 
-Enters: deterministic integers by name, and the code behind them. Leaves: a baseline file, a verdict, and what explains
-it. Host time has no place here. Next: measurement.py (what is compared), baseline.py (the file), check.py (the
-comparison), explain.py (why), judge.py (all of it), formats.py (for people and for CI).
+Enters: deterministic integers by name, and the code behind them. Leaves: a baseline file, a verdict, and what
+explains it. Next: measurement.py (what is compared), baseline.py (the file), check.py (the comparison), explain.py
+(why), judge.py (all of it), formats.py (for people and for CI). Host time stands apart, in host_time.py.
 """
 
 from pvfast.gate.baseline import BaselineError, read_baseline, write_baseline

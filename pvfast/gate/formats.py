@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from pvfast.gate.check import Change, Verdict
 from pvfast.gate.explain import Explanation, SiteChange, totals
+from pvfast.gate.host_time import CONFIDENCE, THRESHOLD, TimeReport
 from pvfast.gate.judge import Report
 
 _SHOWN_IN_MARKDOWN = 50
@@ -163,3 +164,20 @@ def _escape(text: str, more: Iterable[str] = "") -> str:
     for character in ("%", "\r", "\n", *more):
         text = text.replace(character, f"%{ord(character):02X}")
     return text
+
+
+def times_to_text(report: TimeReport) -> str:
+    """A comparison of host times, for people."""
+    lines = [f"host time: {report.head} over {report.base}; median and {CONFIDENCE:.0%} interval"]
+    lines += [f"  {row.name}: {row.ratio:.3f} ({row.low:.3f} to {row.high:.3f}), {row.pairs} pairs"
+              for row in report.rows]
+    lines += [f"  slower, and again in a second run: {row.name}: {row.ratio:.3f} ({row.low:.3f} to {row.high:.3f})"
+              for row in report.confirmed]
+    if not report.confirmed:
+        lines.append(f"pass: no loop is more than {THRESHOLD:.0%} slower, twice")
+    return "\n".join(lines)
+
+
+def times_to_json(report: TimeReport) -> str:
+    """The same, for machines."""
+    return json.dumps(report.as_dict(), indent=2)

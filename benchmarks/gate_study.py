@@ -1,0 +1,37 @@
+"""How often ``pvfast gate time`` is wrong: ``python -m benchmarks.gate_study [IDENTICAL SLOWED]``.
+
+Enters: this build, twice, in two processes. Leaves: on standard output, how many comparisons of identical builds raised
+an alarm, and how many did with a slow-down injected: so much more of the same work on one side.
+"""
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+from pvfast.gate import Verdict
+from pvfast.gate.host_time import PAIRS, TIMED, Build, judge_times
+
+ROOT = Path(__file__).resolve().parents[1]
+SLOW_DOWNS = (1.05, 1.02)
+
+
+def study(identical: int, slowed: int) -> None:
+    with Build(str(ROOT)) as base, Build(str(ROOT)) as head:
+        def comparisons(number: int, factor: float) -> int:
+            def slow(hypervisor: str, benchmark: str, form: str, iterations: int) -> int:
+                return head.time(hypervisor, benchmark, form, round(iterations * factor))
+            found = 0
+            for done in range(number):
+                found += judge_times(base.time, slow, ("base", "head")).verdict is Verdict.REGRESSION
+                print(f"{factor}: {found} alarms in {done + 1}", file=sys.stderr, flush=True)
+            return found
+
+        print(f"{platform.machine()}, {os.cpu_count()} CPUs; {PAIRS} pairs of {len(TIMED)} loops each\n")
+        print("| slow-down | comparisons | alarms |\n| ---: | ---: | ---: |")
+        for factor, number in ((1.0, identical), *((factor, slowed) for factor in SLOW_DOWNS)):
+            print(f"| {factor - 1:.0%} | {number} | {comparisons(number, factor)} |", flush=True)
+
+
+if __name__ == "__main__":
+    study(*(int(argument) for argument in sys.argv[1:3]) if len(sys.argv) > 2 else (300, 100))

@@ -1,0 +1,239 @@
+"""Whether a build takes more of the host's time: two builds in, ratios with confidence intervals out.
+
+The builds run the same guest loops in turn, each in a process of its own, so that what disturbs the host disturbs
+both. The ratio of each pair counts, and of the pairs the median with its bootstrap interval; a build fails only when
+the lower end of it says so, twice. Nothing here mixes with the exact figures. Next: ``formats.py``.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from pvfast.errors import GuestError
+from pvfast.gate.check import Verdict
+
+#: What is timed: hypervisor, benchmark of the built-in guest, form of its sites. The dispatch path in its three shapes,
+#: and a workload that runs everything.
+TIMED = (("native", "irq_save_restore", "indirect"), ("native", "irq_save_restore", "patched"),
+         ("xen", "irq_enable", "indirect"), ("native", "null", "indirect"))
+PAIRS = 60
+MIN_PAIRS = 40
+#: A build is slower when the interval's lower end is above this.
+THRESHOLD = 0.03
+CONFIDENCE = 0.99
+_RESAMPLES = 4000
+_SAMPLE_NS = 2_000_000
+_RUNS = 3                       # of a sample: the fastest counts
+_SEED = 20061122
+
+#: Run by each build's own Python: answers a line of JSON with nanoseconds.
+_SERVER = """
+import json, sys, time
+from pvfast.experiments import GuestRun, settings
+from pvfast.guest import build
+runs = {}
+for line in sys.stdin:
+    hypervisor, benchmark, form, iterations, times = json.loads(line)
+    key = hypervisor, form
+    if key not in runs:
+        runs[key] = GuestRun(settings(build(), hypervisor)[0], form)
+    best = None
+    for _ in range(times):
+        start = time.perf_counter_ns()
+        runs[key].loop(benchmark, iterations)
+        taken = time.perf_counter_ns() - start
+        best = taken if best is None else min(best, taken)
+    print(best, flush=True)
+"""
+
+
+class Build:
+    """A process that runs guests on one build.
+
+    Parameters
+    ----------
+    place : str
+        A Python interpreter in whose environment pvfast is installed, or a folder that holds the package with its core
+        built in it, as a source tree does.
+
+    Raises
+    ------
+    GuestError
+        There is no pvfast that can run.
+    """
+
+    def __init__(self, place: str) -> None:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        if os.path.isdir(place):
+            environment["PYTHONPATH"] = os.path.abspath(place)
+            command = [sys.executable]
+        else:
+            command = [place]
+        self.place = place
+        try:
+            self._process = subprocess.Popen([*command, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                             stderr=subprocess.PIPE, text=True, env=environment,
+                                             cwd=os.path.dirname(os.path.abspath(place)))
+        except OSError as error:
+            raise GuestError(f"{place} is neither a Python nor a folder with pvfast in it: {error.strerror}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def time(self, hypervisor: str, benchmark: str, form: str, iterations: int) -> int:
+        """Host nanoseconds of a run of so many iterations: the least of a few."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps((hypervisor, benchmark, form, iterations, _RUNS)) + "\n")
+            self._process.stdin.flush()
+            return int(self._process.stdout.readline())
+        except (OSError, ValueError):
+            self._process.kill()
+            lines = self._process.communicate()[1].strip().splitlines()
+            raise GuestError(f"{self.place} cannot run {benchmark} under {hypervisor}: "
+                             f"{lines[-1] if lines else 'it ended'}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class TimedRow:
+    """One loop on two builds.
+
+    Attributes
+    ----------
+    name : str
+        Hypervisor, benchmark and form.
+    ratio, low, high : float
+        Median of head's time over base's, and its confidence interval.
+    pairs : int
+    """
+
+    name: str
+    ratio: float
+    low: float
+    high: float
+    pairs: int
+
+    @property
+    def slower(self) -> bool:
+        """Whether the interval lies above the threshold."""
+        return self.low > 1 + THRESHOLD
+
+
+@dataclass(frozen=True, slots=True)
+class TimeReport:
+    """Two builds compared.
+
+    Attributes
+    ----------
+    base, head : str
+    rows : tuple of TimedRow
+        Of the first run.
+    confirmed : tuple of TimedRow
+        Of the second run of those that seemed slower, that were slower again.
+    """
+
+    base: str
+    head: str
+    rows: tuple[TimedRow, ...]
+    confirmed: tuple[TimedRow, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """`Verdict.REGRESSION` when a loop was slower twice."""
+        return Verdict.REGRESSION if self.confirmed else Verdict.PASS
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        return {"kind": "host time", "schema": 1, "base": self.base, "head": self.head, "verdict": self.verdict.name,
+                "threshold": THRESHOLD, "confidence": CONFIDENCE, "rows": [asdict(row) for row in self.rows],
+                "confirmed": [asdict(row) for row in self.confirmed]}
+
+
+def median_interval(log_ratios: Sequence[float]) -> tuple[float, float, float]:
+    """Median of ratios, and its bootstrap interval at `CONFIDENCE`; the resamples are seeded.
+
+    Parameters
+    ----------
+    log_ratios : sequence of float
+        Natural logarithms.
+
+    Examples
+    --------
+    >>> median, low, high = median_interval([0.01, 0.02, 0.03] * 20)
+    >>> round(median, 3), low <= median <= high
+    (1.02, True)
+    """
+    values = np.asarray(log_ratios, dtype=float)
+    picked = np.random.default_rng(_SEED).integers(0, len(values), (_RESAMPLES, len(values)))
+    medians = np.median(values[picked], axis=1)
+    low, high = np.quantile(medians, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
+    return float(np.exp(np.median(values))), float(np.exp(low)), float(np.exp(high))
+
+
+#: Times one sample of (hypervisor, benchmark, form) with so many iterations.
+Timer = Callable[[str, str, str, int], int]
+
+
+def compare_times(base: Timer, head: Timer, timed: Sequence[tuple[str, str, str]] = TIMED, pairs: int = PAIRS,
+                  progress: Callable[[int, int, str], None] | None = None) -> tuple[TimedRow, ...]:
+    """Time two builds in turn; who goes first changes from pair to pair.
+
+    Parameters
+    ----------
+    base, head : callable
+        `Build.time` of each.
+    timed : sequence of (str, str, str), optional
+    pairs : int, optional
+        At least `MIN_PAIRS`.
+    progress : callable, optional
+        Called with (done, total, what).
+    """
+    if pairs < MIN_PAIRS:
+        raise ValueError(f"{pairs} pairs: at least {MIN_PAIRS} are needed")
+    iterations = {}
+    for what in timed:
+        base(*what, 1)
+        head(*what, 1)
+        iterations[what] = max(1, _SAMPLE_NS * 100 // max(base(*what, 100), head(*what, 100), 1))
+    ratios: dict[tuple[str, str, str], list[float]] = {what: [] for what in timed}
+    for number in range(pairs):
+        for what in timed:
+            if progress:
+                progress(number, pairs, " ".join(what))
+            first, second = (base, head) if number % 2 else (head, base)
+            taken = first(*what, iterations[what]), second(*what, iterations[what])
+            own, other = taken if number % 2 == 0 else taken[::-1]
+            ratios[what].append(float(np.log(own / other)))
+    return tuple(TimedRow(" ".join(what), *median_interval(ratios[what]), pairs) for what in timed)
+
+
+def judge_times(base: Timer, head: Timer, names: tuple[str, str], pairs: int = PAIRS,
+                progress: Callable[[int, int, str], None] | None = None) -> TimeReport:
+    """Compare two builds, and once more what seems slower.
+
+    Parameters
+    ----------
+    base, head : callable
+        `Build.time` of each.
+    names : (str, str)
+        Of base and head, for the report.
+    pairs, progress
+        As for `compare_times`.
+    """
+    rows = compare_times(base, head, pairs=pairs, progress=progress)
+    doubtful = [what for what, row in zip(TIMED, rows, strict=True) if row.slower]
+    again = compare_times(base, head, doubtful, pairs, progress) if doubtful else ()
+    return TimeReport(*names, rows, tuple(row for row in again if row.slower))
