@@ -38,10 +38,12 @@ _FLAGS = 0x8D5                      # OF SF ZF AF PF CF: no site keeps them
 _IF = 0x200                         # all that save_fl answers and restore_fl takes
 _RESERVED = 0x002
 _USER_RING = 3
+_TIMER_VECTOR = 0x20                # of the guest kernel; a hypervisor may make an event of it
 #: Of what `registers()` tells, what no site changes.
 SYSTEM = ("cpl", "cs", "ss", "ds", "es", "fs", "gs", "cr0", "cr3", "cr4")
 _LANDING = "bench_done"             # where a return within the kernel leads
 _EXITS = ("iret", "irq_enable_sysexit")
+_ENABLE = ("irq_enable", "restore_fl")
 _ANSWER_FLAGS = ("save_fl", FUSED)
 #: What a site may do to be run from any registers. The other operations of 2.6.22 on want their callers' arguments.
 CHECKED = (*_ANSWER_FLAGS, "restore_fl", "irq_disable", "irq_enable", *_EXITS)
@@ -85,6 +87,7 @@ class _State:
     flags: int
     enabled: bool
     to_user: bool = False
+    pending: bool = False       # an interrupt waits for them to be enabled
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +217,8 @@ class ClobberChecker:
             flags = random.getrandbits(12) & _FLAGS
             states.append(_State(f"state {seed}", registers, flags, bool(seed & 1), to_user=seed == SEEDS[-1]))
         states.append(_State("all ones", dict.fromkeys(_GENERAL, 0xFFFFFFFF), _FLAGS, enabled=True))
+        if self._operation(site) in _ENABLE:
+            states.append(replace(states[0], name="an interrupt is pending", enabled=False, pending=True))
         if self._operation(site) == "restore_fl":
             return [replace(state, registers={**state.registers, "eax": flags | state.flags})
                     for state in states for flags in (_RESERVED, _RESERVED | _IF)]
@@ -225,6 +230,8 @@ class ClobberChecker:
         machine, cpu = self.machine, self.machine.cpu
         compiled = machine.read_linear(site.address, site.length)
         self._set_interrupts(state.enabled)
+        if state.pending:
+            machine.inject_interrupt(_TIMER_VECTOR)
         machine.write_linear(site.address, code)
         registers = dict(state.registers)
         end = site.end
@@ -240,6 +247,7 @@ class ClobberChecker:
         cpu.eip = site.address
         stop = machine.run(until=end, max_instructions=_INSTRUCTIONS)
         arrived = stop.reason is StopReason.UNTIL
+        restored = self._jumped_to(site) or state.pending
         vector = read_word(machine, self.image, "fault_record")
         where = f"{end:#x}" if arrived else f"{stop.reason.name}, exception {vector}"
         left = cpu.registers()
@@ -247,9 +255,9 @@ class ClobberChecker:
         if arrived:
             machine.write_linear(site.address, compiled)
             machine.write_linear(self._esp - DEAD_STACK, bytes(DEAD_STACK))
-            pages = self._written() if self._jumped_to(site) else self._pages
+            pages = self._written() if restored else self._pages
             memory = {page: machine.read(page, _PAGE) for page in pages}
-        if arrived and not self._jumped_to(site):
+        if arrived and not restored:
             self._undo()
         else:
             machine.restore(self._base)

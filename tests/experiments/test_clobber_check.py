@@ -65,6 +65,15 @@ def test_another_place_in_memory_is_found(checker: ClobberChecker) -> None:
     assert any("other memory" in what for what in found)
 
 
+def test_an_event_that_is_forgotten_is_found() -> None:
+    """Unmasking alone is right until an event is pending: then the callee would have asked for it."""
+    checker = ClobberChecker(build(), "xen")
+    site = checker.image.site("site_irq_enable")
+    code = assemble("movb $0, %gs:xen_vcpu_info + 1", site.address, checker.image.symbols).code
+    found = checker.compare(site, {"wrong": code + nops("generic", site.length - len(code))})
+    assert {violation.state for violation in found} == {"an interrupt is pending"}
+
+
 def test_an_operation_that_is_not_done_is_found(checker: ClobberChecker) -> None:
     for label in ("site_irq_disable", "site_irq_enable", "site_restore_fl"):
         assert wrong(checker, label, ""), label
