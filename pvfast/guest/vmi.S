@@ -9,6 +9,8 @@
 
 .equ MNEM_CALL, 0xe8
 .equ MNEM_JMP, 0xe9
+.equ VMI_CALL_BYTES, 5                  /* of either */
+.equ VMI_ROW_BYTES, 12                  /* of the tables at the end */
 .equ VMI_MAP_LOWMEM, 0
 .equ VMI_SAVE_DISABLE, -1               /* no call: GetInterruptMask, then DisableInterrupts */
 .equ VMI_POISON_IRET, 0x0badbab0
@@ -18,7 +20,7 @@
 
 /* A kernel that knows its hypervisor already does not look for another. */
 vmi_init:
-vmi_probe:
+vmi_probe:                              /* as the probes are named: by it one sees that this kernel can */
 	cmpl $0, paravirt_ops + PARAVIRT_paravirt_enabled
 	jne 2f
 	pushl %ebx
@@ -70,7 +72,7 @@ activate_vmi:
 	leal VROM_VMI_INIT(%ebx), %eax
 	call *%eax
 	testl %eax, %eax
-	jnz 5f                          /* it does not want us: bare hardware */
+	jnz 7f                          /* it does not want us: bare hardware */
 	movl %ebx, vmi_rom
 
 	movl %cs, %ecx                  /* no longer ring 0 */
@@ -103,27 +105,27 @@ activate_vmi:
 	testl %eax, %eax
 	jz 6f
 	cmpl $0, 8(%ebx)
-	je 7f
+	je 5f
 	movl 8(%ebx), %eax
-7:	movl (%ebx), %edx
+5:	movl (%ebx), %edx
 	movl %eax, paravirt_ops(%edx)
-6:	addl $12, %ebx
+6:	addl $VMI_ROW_BYTES, %ebx
 	cmpl $vmi_paravirt_ops_end, %ebx
 	jb 4b
 
 	/*
 	 * The ROM may want to be called or to be jumped to, so these two cannot be pointers. Every site has to be
-	 * patched, and before the first interrupt returns. The kernel patches again when it has booted, which
-	 * changes nothing.
+	 * patched, and before the first interrupt returns. Linux patches again when it has booted: that must change
+	 * nothing.
 	 */
 	movl $VMI_POISON_IRET, paravirt_ops + PARAVIRT_iret
 	movl $VMI_POISON_SYSEXIT, paravirt_ops + PARAVIRT_irq_enable_sysexit
 	movl $irq_save_disable_callout, %ecx
-	movl $11, %edx
+	movl $(2 * VMI_CALL_BYTES + 1), %edx
 	movl $VMI_CALL_GetInterruptMask, %eax
 	call patch_internal
-	movl $irq_save_disable_callout + 5, %ecx
-	movl $6, %edx
+	movl $irq_save_disable_callout + VMI_CALL_BYTES, %ecx
+	movl $(VMI_CALL_BYTES + 1), %edx
 	movl $VMI_CALL_DisableInterrupts, %eax
 	call patch_internal
 	movl $__start_parainstructions, %eax
@@ -137,7 +139,7 @@ activate_vmi:
 	pushl $0
 	call *vmi_ops + VMI_CALL_SetLinearMapping * 4
 	addl $4, %esp
-5:	popl %ebx
+7:	popl %ebx
 	ret
 
 /* (EAX: call); EAX is an address, DL what to do with it. */
@@ -161,7 +163,7 @@ vmi_patch:
 	movl $vmi_patch_calls, %ebx
 1:	cmpl %eax, (%ebx)
 	je 2f
-	addl $12, %ebx
+	addl $VMI_ROW_BYTES, %ebx
 	cmpl $vmi_patch_calls_end, %ebx
 	jb 1b
 	jmp 5f
@@ -175,7 +177,7 @@ vmi_patch:
 	jne patch_internal
 
 	/* Two operations in one site: two calls, or one to a helper when the site is too short. */
-	cmpl $10, %edx
+	cmpl $(2 * VMI_CALL_BYTES), %edx
 	jb 4f
 	pushl %ecx
 	pushl %edx
@@ -183,11 +185,11 @@ vmi_patch:
 	call patch_internal
 	popl %edx
 	popl %ecx
-	subl $5, %edx
-	addl $5, %ecx
+	subl $VMI_CALL_BYTES, %edx
+	addl $VMI_CALL_BYTES, %ecx
 	movl $VMI_CALL_DisableInterrupts, %eax
 	call patch_internal
-	movl $10, %eax
+	movl $(2 * VMI_CALL_BYTES), %eax
 	ret
 4:	movl $irq_save_disable_callout, %eax
 	movb $MNEM_CALL, (%ecx)
@@ -226,9 +228,9 @@ patch_internal:
 patch_offset:
 	subl vmi_patch_distance, %eax
 	subl %ecx, %eax
-	subl $5, %eax
+	subl $VMI_CALL_BYTES, %eax
 	movl %eax, 1(%ecx)
-	movl $5, %eax
+	movl $VMI_CALL_BYTES, %eax
 	ret
 
 vmi_nop:
@@ -287,6 +289,6 @@ vmi_patch_exits_only:
 vmi_patch_distance:
 	.long 0                         /* from a copy of the instructions to their place; 0: in place */
 irq_save_disable_callout:
-	.fill 10, 1, 0
+	.fill 2 * VMI_CALL_BYTES, 1, 0
 	.byte 0xc3                      /* ret */
 .popsection

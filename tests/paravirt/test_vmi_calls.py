@@ -113,6 +113,14 @@ def test_msrs_are_virtual(guest: Guest) -> None:
     assert guest.machine.cpu.eip == guest.image.labels["exception_13"]
 
 
+def test_a_single_step_over_what_is_emulated_traps_behind_it(guest: Guest) -> None:
+    cpu = guest.machine.cpu
+    cpu.ecx, cpu.eflags = 0x174, cpu.eflags | 0x100
+    guest.execute("0f32", steps=0)                      # rdmsr
+    guest.run_to("exception_1", 3)
+    assert guest.read(cpu.esp) == guest.scratch + 0x802
+
+
 @pytest.mark.parametrize(("number", "ending"), [(VmiCall.Reboot, "reboot"), (VmiCall.Shutdown, "shutdown")])
 def test_the_guest_ends_itself(guest: Guest, number: VmiCall, ending: str) -> None:
     guest.call(number, 0)

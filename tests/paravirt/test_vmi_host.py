@@ -10,6 +10,7 @@ from pvfast.paravirt.hypervisors import hypervisor
 from pvfast.paravirt.hypervisors.vmi import PARA_FILL, PARA_WRAP, Vmi
 from pvfast.paravirt.hypervisors.vmi_interface import Reloc, VmiCall
 from pvfast.paravirt.hypervisors.vmi_rom import rom
+from tests.guest.programs import run_program
 from tests.paravirt.vmi import Guest
 
 IF = 0x200
@@ -236,6 +237,38 @@ def test_sti_and_cli_trap_and_change_the_flag(guest: Guest, code: str, enabled: 
     guest.execute(code)
     assert guest.enabled is enabled
     assert guest.machine.cpu.eflags & IF
+
+
+@pytest.mark.parametrize("era", GUEST_ERAS)
+def test_processes_come_and_go_in_every_release(era: str) -> None:
+    """From 2.6.21 on every page table is announced and given back, and VMI would refuse one that is not."""
+    guest = Guest(build(era)).boot()
+    forks = """
+        movl $5, %ebp
+    1:  call 2
+        testl %eax, %eax
+        jnz 2f
+        pushl %eax                      /* writes to a page that both have */
+        exit $7
+    2:  movl %eax, %ebx
+        subl $4, %esp
+        movl %esp, %ecx
+        xorl %edx, %edx
+        movl $7, %eax                   /* waitpid */
+        int $0x80
+        popl %eax
+        decl %ebp
+        jnz 1b
+        exit %eax"""
+    assert run_program(guest, forks) == 7 << 8
+    before = guest.vmi.calls
+    assert run_program(guest, forks) == 7 << 8
+    new = {number: count - before.get(number, 0) for number, count in guest.vmi.calls.items()}
+    assert new[VmiCall.SetCR3] > 5
+    assert new[VmiCall.UpdatePxE] > 5
+    if era != "2.6.20":
+        assert new[VmiCall.AllocatePage] == new[VmiCall.ReleasePage] > 5
+    assert guest.fault()["count"] == 0
 
 
 # --- Patching ---------------------------------------------------------------------------------------------------------

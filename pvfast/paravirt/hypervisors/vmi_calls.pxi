@@ -8,6 +8,7 @@ cdef enum:
     MSR_TSC = 0x10
     MSR_SYSENTER_CS = 0x174
     DR6_FIXED = 0xFF0       # ones in the lower half of DR6
+    DR6_SINGLE_STEP = 0x4000            # BS
     DR7_FIXED = 0x400
     DR7_NOT_THEIRS = 0xFC00             # the rest of that byte: GD, and bits without a meaning
     DR7_ENABLED = 0xFF

@@ -97,6 +97,8 @@ cdef void exception(Guest* g, CPU* cpu, u32 vector, u32 error, bint has_error) n
         if cpu.cpl == KERNEL_RING and emulate_privileged(g, cpu) or cpu.cpl == 3 and emulate_user(g, cpu):
             if cpu.exit != EXIT_NONE:       # the host performs a device's access, then it traps again
                 return
+            if cpu.eflags & TF:
+                cpu.debug_traps |= DR6_SINGLE_STEP
             charge_trap(cpu)
             deliver_pending(g, cpu)
             return
