@@ -60,7 +60,9 @@ def test_unknown_hypercalls(domain: Domain, number: int) -> None:
     (Hypercall.EVENT_CHANNEL_OP, (EventOp.BIND_VIRQ, NOWHERE), Errno.FAULT),
     (Hypercall.EVENT_CHANNEL_OP, (99, 0), Errno.NOSYS),
     (Hypercall.SCHED_OP, (SchedOp.SHUTDOWN, NOWHERE), Errno.FAULT),
-    (Hypercall.SCHED_OP, (SchedOp.POLL, 0), Errno.NOSYS),
+    (Hypercall.SCHED_OP, (SchedOp.POLL, NOWHERE), Errno.FAULT),
+    (Hypercall.SCHED_OP, (4, 0), Errno.NOSYS),
+    (Hypercall.SCHED_OP_COMPAT, (SchedOp.POLL, 0), Errno.NOSYS),
     (Hypercall.VCPU_OP, (VcpuOp.UP, 1, 0), Errno.NOENT),
     (Hypercall.VCPU_OP, (VcpuOp.REGISTER_VCPU_INFO, 0, NOWHERE), Errno.INVAL),     # a second time
     (Hypercall.VCPU_OP, (VcpuOp.SET_PERIODIC_TIMER, 0, NOWHERE), Errno.FAULT),

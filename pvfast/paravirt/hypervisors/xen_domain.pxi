@@ -16,10 +16,6 @@ cdef enum:
     TIMER_VECTOR = 0x20                 # the external interrupt that is Xen's own timer
     FIRST_PIRQ_VECTOR = 0x20
     MAX_ARGUMENTS = 65536               # entries of a list that one hypercall works off
-    PORT_FREE = 0
-    PORT_VIRQ
-    PORT_PIRQ
-    PORT_IPI
     LDT_PAGES = 16
     RESTORED = ARITHMETIC | TF | DF | NT | AC | ID      # EFLAGS that a guest kernel's iret may set
 
@@ -58,11 +54,15 @@ cdef struct Domain:
     u32 failsafe_cs
     u32 failsafe_eip
     u32 iopl                # virtual; the real one stays 0
-    u8 port_type[EVENT_CHANNELS]
-    u8 port_source[EVENT_CHANNELS]      # virtual interrupt, or vector of the physical one
+    u8 port_type[EVENT_CHANNELS]        # EVENTSTATUS_*
+    u16 port_source[EVENT_CHANNELS]     # virtual interrupt, vector of the physical one, or port of the other end
     u32 virq_port[VIRQS]
-    u64 timer_cycles        # NEVER: off
-    u64 period_cycles       # 0: once
+    u64 timer_cycles        # the single-shot timer; NEVER: off
+    u64 periodic_cycles     # the periodic timer's next; NEVER: off
+    u64 period_cycles
+    bint polling            # blocked in SCHEDOP_poll: any event ends it, masked or not
+    u64 poll_cycles         # its timeout; NEVER: none
+    bint poll_is_over       # it has come: the next timer interrupt says so, and is no VIRQ_TIMER
     i32 shutdown_reason     # -1: running
     u64 upcalls
     u64 hypercalls[HYPERCALLS]

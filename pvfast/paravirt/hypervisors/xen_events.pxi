@@ -107,8 +107,16 @@ cdef void mark_pending(Domain* d, CPU* cpu, u32 port) noexcept nogil:
         physical_write(cpu, d.vcpu_info + VCPU_EVTCHN_UPCALL_PENDING, 1, 1)
 
 
+cdef void wake_poller(Domain* d, CPU* cpu) noexcept nogil:
+    d.polling = False
+    d.poll_cycles = NEVER
+    cpu.halted = False
+
+
 cdef void send_event(Domain* d, CPU* cpu, u32 port) noexcept nogil:
     cdef u32 mask = shared_read(cpu, d.shared_info + SHARED_EVTCHN_MASK + port // 32 * 4, 4)
+    if d.polling:
+        wake_poller(d, cpu)
     if set_shared_bit(cpu, d.shared_info + SHARED_EVTCHN_PENDING, port) and not mask >> (port & 31) & 1:
         mark_pending(d, cpu, port)
 
@@ -127,12 +135,15 @@ cdef void hardware_interrupt(Domain* d, CPU* cpu, u32 vector) noexcept nogil:
     """An interrupt line is Xen's; the guest has at most an event channel bound to it."""
     cdef u32 port
     charge_trap(cpu)
-    if vector == TIMER_VECTOR:
+    if vector == TIMER_VECTOR and d.poll_is_over:
+        d.poll_is_over = False
+        wake_poller(d, cpu)
+    elif vector == TIMER_VECTOR:
         if d.virq_port[VIRQ_TIMER]:
             send_event(d, cpu, d.virq_port[VIRQ_TIMER])
     else:
         for port in range(EVENT_CHANNELS):
-            if d.port_type[port] == PORT_PIRQ and d.port_source[port] == vector:
+            if d.port_type[port] == EVENTSTATUS_PIRQ and d.port_source[port] == vector:
                 send_event(d, cpu, port)
     deliver_pending(d, cpu)
 
@@ -141,7 +152,7 @@ cdef u32 free_port(Domain* d) noexcept nogil:
     """0: none."""
     cdef u32 port = 1
     while port < EVENT_CHANNELS:
-        if d.port_type[port] == PORT_FREE:
+        if d.port_type[port] == EVENTSTATUS_CLOSED:
             return port
         port += 1
     return 0
@@ -155,8 +166,8 @@ cdef i32 bind(Domain* d, CPU* cpu, u32 type, u32 source, u32 answer) noexcept no
     if not copy_out(cpu, answer, port):
         return -ERRNO_FAULT
     d.port_type[port] = <u8>type
-    d.port_source[port] = <u8>source
-    if type == PORT_VIRQ:
+    d.port_source[port] = <u16>source
+    if type == EVENTSTATUS_VIRQ:
         d.virq_port[source] = port
     return 0
 
@@ -173,32 +184,96 @@ cdef i32 event_channel_op(Domain* d, CPU* cpu, u32 command, u32 argument) noexce
             return -ERRNO_NOENT
         if d.virq_port[words[0]]:
             return -ERRNO_EXIST
-        return bind(d, cpu, PORT_VIRQ, words[0], argument + 8)
+        return bind(d, cpu, EVENTSTATUS_VIRQ, words[0], argument + 8)
     if command == EVENTOP_BIND_PIRQ:            # pirq, flags, port
         if not copy_in(cpu, argument, words, 2):
             return -ERRNO_FAULT
         if words[0] == 0 or words[0] + FIRST_PIRQ_VECTOR > 0xFF:
             return -ERRNO_INVAL
-        return bind(d, cpu, PORT_PIRQ, words[0] + FIRST_PIRQ_VECTOR, argument + 8)
+        return bind(d, cpu, EVENTSTATUS_PIRQ, words[0] + FIRST_PIRQ_VECTOR, argument + 8)
     if command == EVENTOP_BIND_IPI:             # vcpu, port
         if not copy_in(cpu, argument, words, 1):
             return -ERRNO_FAULT
-        return bind(d, cpu, PORT_IPI, 0, argument + 4) if words[0] == 0 else -ERRNO_NOENT
+        return bind(d, cpu, EVENTSTATUS_IPI, 0, argument + 4) if words[0] == 0 else -ERRNO_NOENT
+    if command == EVENTOP_ALLOC_UNBOUND:        # dom and remote_dom in one word, port
+        if not copy_in(cpu, argument, words, 1):
+            return -ERRNO_FAULT
+        if words[0] != (DOMID_SELF << 16 | DOMID_SELF):
+            return -ERRNO_PERM if words[0] & 0xFFFF != DOMID_SELF else -ERRNO_INVAL
+        return bind(d, cpu, EVENTSTATUS_UNBOUND, 0, argument + 4)
+    if command == EVENTOP_BIND_INTERDOMAIN:     # remote_dom, remote_port, local_port
+        return bind_interdomain(d, cpu, argument)
+    if command == EVENTOP_STATUS:               # dom, port, status, vcpu, what it is bound to
+        return event_status(d, cpu, argument)
+    if command == EVENTOP_BIND_VCPU:            # port, vcpu
+        if not copy_in(cpu, argument, words, 2):
+            return -ERRNO_FAULT
+        return 0 if is_open(d, words[0]) and words[1] == 0 else -ERRNO_INVAL
     if command != EVENTOP_CLOSE and command != EVENTOP_SEND and command != EVENTOP_UNMASK:
         return -ERRNO_NOSYS
     if not copy_in(cpu, argument, words, 1):
         return -ERRNO_FAULT
     port = words[0]
-    if port == 0 or port >= EVENT_CHANNELS or d.port_type[port] == PORT_FREE:
+    if not is_open(d, port):
         return -ERRNO_INVAL
     if command == EVENTOP_UNMASK:
         unmask_port(d, cpu, port)
     elif command == EVENTOP_SEND:
-        if d.port_type[port] != PORT_IPI:
+        if d.port_type[port] == EVENTSTATUS_INTERDOMAIN:
+            port = d.port_source[port]
+        elif d.port_type[port] != EVENTSTATUS_IPI:
             return -ERRNO_INVAL
         send_event(d, cpu, port)
     else:
-        if d.port_type[port] == PORT_VIRQ:
+        if d.port_type[port] == EVENTSTATUS_VIRQ:
             d.virq_port[d.port_source[port]] = 0
-        d.port_type[port] = PORT_FREE
+        elif d.port_type[port] == EVENTSTATUS_INTERDOMAIN:
+            d.port_type[d.port_source[port]] = EVENTSTATUS_UNBOUND
+        d.port_type[port] = EVENTSTATUS_CLOSED
     return 0
+
+
+cdef bint is_open(Domain* d, u32 port) noexcept nogil:
+    return 0 < port < EVENT_CHANNELS and d.port_type[port] != EVENTSTATUS_CLOSED
+
+
+cdef i32 bind_interdomain(Domain* d, CPU* cpu, u32 argument) noexcept nogil:
+    """The other end is this domain too: there is no other. What was sent before is not lost, so the new port is told."""
+    cdef u32 words[2]
+    cdef u32 port
+    cdef i32 result
+    if not copy_in(cpu, argument, words, 2):
+        return -ERRNO_FAULT
+    if words[0] & 0xFFFF != DOMID_SELF:
+        return -ERRNO_PERM
+    if not is_open(d, words[1]) or d.port_type[words[1]] != EVENTSTATUS_UNBOUND:
+        return -ERRNO_INVAL
+    port = free_port(d)
+    result = bind(d, cpu, EVENTSTATUS_INTERDOMAIN, words[1], argument + 8)
+    if result == 0:
+        d.port_type[words[1]] = EVENTSTATUS_INTERDOMAIN
+        d.port_source[words[1]] = <u16>port
+        send_event(d, cpu, port)
+    return result
+
+
+cdef i32 event_status(Domain* d, CPU* cpu, u32 argument) noexcept nogil:
+    cdef u32 words[2]
+    cdef u32 type, source
+    if not copy_in(cpu, argument, words, 2):
+        return -ERRNO_FAULT
+    if words[0] & 0xFFFF != DOMID_SELF:
+        return -ERRNO_PERM
+    if words[1] >= EVENT_CHANNELS:
+        return -ERRNO_INVAL
+    type = d.port_type[words[1]]
+    source = d.port_source[words[1]]
+    if not copy_out(cpu, argument + 8, type) or not copy_out(cpu, argument + 12, 0):
+        return -ERRNO_FAULT
+    if type == EVENTSTATUS_UNBOUND or type == EVENTSTATUS_INTERDOMAIN:
+        if not copy_out(cpu, argument + 16, DOMID_SELF):
+            return -ERRNO_FAULT
+        argument += 4
+    elif type == EVENTSTATUS_PIRQ:
+        source -= FIRST_PIRQ_VECTOR
+    return 0 if copy_out(cpu, argument + 16, source) else -ERRNO_FAULT

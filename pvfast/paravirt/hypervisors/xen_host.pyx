@@ -111,7 +111,7 @@ cdef class XenHost(HypervisorBase):
         memset(self.domain, 0, sizeof(Domain))
         self.domain.pages = pages
         self.domain.page_count = page_count
-        self.domain.timer_cycles = NEVER
+        self.domain.timer_cycles = self.domain.periodic_cycles = self.domain.poll_cycles = NEVER
         self.domain.shutdown_reason = -1
 
     def attach(self, machine):
@@ -270,17 +270,22 @@ cdef class XenHost(HypervisorBase):
     # --- As a device ------------------------------------------------------------------------------------------------
 
     def next_event(self):
-        """The guest's timer."""
-        return None if self.domain.timer_cycles == NEVER else self.domain.timer_cycles
+        """The guest's timers, and its patience in a poll."""
+        cdef Domain* d = self.domain
+        due = min(d.timer_cycles, d.periodic_cycles, d.poll_cycles)
+        return None if due == NEVER else due
 
     def fire(self, machine):
-        """Its own timer interrupt, for the guest's VIRQ_TIMER."""
+        """Xen's own timer interrupt: for the guest's VIRQ_TIMER, or because a poll is over."""
         cdef Domain* d = self.domain
-        if d.period_cycles:
-            while d.timer_cycles <= <u64>machine.counters.cycles:
-                d.timer_cycles += d.period_cycles
-        else:
+        now = machine.counters.cycles
+        d.poll_is_over = min(d.timer_cycles, d.periodic_cycles) > now
+        if d.timer_cycles <= now:
             d.timer_cycles = NEVER
+        while d.periodic_cycles <= now:
+            d.periodic_cycles += d.period_cycles
+        if d.poll_cycles <= now:
+            d.poll_cycles = NEVER
         machine.inject_interrupt(TIMER_VECTOR)
 
     def save(self):

@@ -53,7 +53,7 @@ cdef i32 dispatch(Domain* d, CPU* cpu, u32 number, u32* a) noexcept nogil:
     if number == HYPERCALL_MMUEXT_OP:
         return mmuext_op(d, cpu, a[0], a[1], a[2], a[3])
     if number == HYPERCALL_SET_TIMER_OP:
-        return set_timer(d, cpu, <u64>a[1] << 32 | a[0], 0)
+        return set_timer(d, cpu, <u64>a[1] << 32 | a[0])
     if number == HYPERCALL_EVENT_CHANNEL_OP:
         return event_channel_op(d, cpu, a[0], a[1])
     if number == HYPERCALL_SCHED_OP:
@@ -122,12 +122,38 @@ cdef void iret(Domain* d, CPU* cpu) noexcept nogil:
 
 # --- Scheduling, time, console ---------------------------------------------------------------------------------------
 
-cdef i32 set_timer(Domain* d, CPU* cpu, u64 when_ns, u64 period_ns) noexcept nogil:
-    """System time is modelled cycles: one a nanosecond. 0: no timer."""
+cdef i32 set_timer(Domain* d, CPU* cpu, u64 when_ns) noexcept nogil:
+    """The single-shot timer. System time is modelled cycles: one a nanosecond. 0: no timer."""
     d.timer_cycles = when_ns if when_ns else NEVER
-    d.period_cycles = period_ns
     if when_ns:
         wake_at(cpu, when_ns)
+    return 0
+
+
+cdef i32 poll(Domain* d, CPU* cpu, u32 argument) noexcept nogil:
+    """Wait until one of the ports is pending, masked or not, or until the timeout. Nothing is delivered by it."""
+    cdef u32 words[4]
+    cdef u32 port, i
+    cdef u64 timeout
+    if not copy_in(cpu, argument, words, 4):
+        return -ERRNO_FAULT
+    if words[1] > MAX_POLL_PORTS:
+        return -ERRNO_INVAL
+    for i in range(words[1]):
+        if not copy_in(cpu, words[0] + 4 * i, &port, 1):
+            return -ERRNO_FAULT
+        if port >= EVENT_CHANNELS:
+            return -ERRNO_INVAL
+        if shared_read(cpu, d.shared_info + SHARED_EVTCHN_PENDING + port // 32 * 4, 4) >> (port & 31) & 1:
+            return 0
+    timeout = <u64>words[3] << 32 | words[2]
+    if timeout and timeout <= cycles_now(cpu):
+        return 0
+    d.polling = True
+    cpu.halted = True
+    if timeout:
+        d.poll_cycles = timeout
+        wake_at(cpu, timeout)
     return 0
 
 
@@ -140,6 +166,8 @@ cdef i32 sched_op(Domain* d, CPU* cpu, u32 command, u32 argument, bint by_pointe
         if not shared_read(cpu, d.vcpu_info + VCPU_EVTCHN_UPCALL_PENDING, 1):
             cpu.halted = True
         return 0
+    if command == SCHEDOP_POLL and by_pointer:
+        return poll(d, cpu, argument)
     if command == SCHEDOP_SHUTDOWN:
         if by_pointer and not copy_in(cpu, argument, &reason, 1):
             return -ERRNO_FAULT
@@ -151,7 +179,7 @@ cdef i32 sched_op(Domain* d, CPU* cpu, u32 command, u32 argument, bint by_pointe
 
 cdef i32 vcpu_op(Domain* d, CPU* cpu, u32 command, u32 vcpu, u32 argument) noexcept nogil:
     cdef u32 words[4]
-    cdef u64 period
+    cdef u64 period, when
     if vcpu != 0:
         return -ERRNO_NOENT
     if command == VCPUOP_UP:
@@ -164,19 +192,28 @@ cdef i32 vcpu_op(Domain* d, CPU* cpu, u32 command, u32 vcpu, u32 argument) noexc
         return 0
     if command == VCPUOP_REGISTER_VCPU_INFO:
         return register_vcpu_info(d, cpu, argument)
-    if command == VCPUOP_STOP_PERIODIC_TIMER or command == VCPUOP_STOP_SINGLESHOT_TIMER:
-        return set_timer(d, cpu, 0, 0)
+    if command == VCPUOP_STOP_SINGLESHOT_TIMER:
+        return set_timer(d, cpu, 0)
+    if command == VCPUOP_STOP_PERIODIC_TIMER:
+        d.periodic_cycles = NEVER
+        return 0
     if command == VCPUOP_SET_PERIODIC_TIMER:
         if not copy_in(cpu, argument, words, 2):
             return -ERRNO_FAULT
         period = <u64>words[1] << 32 | words[0]
         if period < MIN_PERIOD_NS or period >> 62:
             return -ERRNO_INVAL
-        return set_timer(d, cpu, cycles_now(cpu) + period, period)
-    if command == VCPUOP_SET_SINGLESHOT_TIMER:
-        if not copy_in(cpu, argument, words, 2):
+        d.period_cycles = period
+        d.periodic_cycles = cycles_now(cpu) + period
+        wake_at(cpu, d.periodic_cycles)
+        return 0
+    if command == VCPUOP_SET_SINGLESHOT_TIMER:      # timeout_abs_ns, flags
+        if not copy_in(cpu, argument, words, 3):
             return -ERRNO_FAULT
-        return set_timer(d, cpu, <u64>words[1] << 32 | words[0], 0)
+        when = <u64>words[1] << 32 | words[0]
+        if words[2] & VCPU_SSHOTTMR_FUTURE and when <= cycles_now(cpu):
+            return -ERRNO_TIME
+        return set_timer(d, cpu, when)
     return -ERRNO_NOSYS
 
 

@@ -138,6 +138,17 @@ class EventOp(IntEnum):
     UNMASK = 9
 
 
+class EventStatus(IntEnum):
+    """``EVTCHNSTAT_*``: what `EventOp.STATUS` answers."""
+
+    CLOSED = 0
+    UNBOUND = 1
+    INTERDOMAIN = 2
+    PIRQ = 3
+    VIRQ = 4
+    IPI = 5
+
+
 class Virq(IntEnum):
     """``VIRQ_*``: virtual interrupts, as many as `VIRQS`."""
 
@@ -195,6 +206,7 @@ class Errno(IntEnum):
     INVAL = 22
     NOSPC = 28
     NOSYS = 38
+    TIME = 62
 
 
 class VmAssist(IntEnum):
@@ -312,6 +324,10 @@ MULTICALL_ARGS = 8
 MULTICALL_ARG_COUNT = 6
 MMU_UPDATE_BYTES = 16
 MMUEXT_OP_BYTES = 12
+
+# struct sched_poll {evtchn_port_t *ports, u32 nr_ports, u64 timeout}; flag of struct vcpu_set_singleshot_timer.
+MAX_POLL_PORTS = 128
+VCPU_SSHOTTMR_FUTURE = 1
 
 #: Before CPUID: asks Xen for its answer instead of the processor's (``ud2a; .ascii "xen"``).
 EMULATE_PREFIX = bytes.fromhex("0f0b78656e")
