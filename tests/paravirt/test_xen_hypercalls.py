@@ -210,7 +210,7 @@ def test_fpu_taskswitch_and_clts(domain: Domain) -> None:
 
 
 @pytest.mark.parametrize(("code", "name", "value"), [
-    ("0f20c0 90", "eax", 0x80010031),                   # cr0
+    ("0f06 0f20c0 90", "eax", 0x80010031),              # clts; cr0
     ("0f20e0 90", "eax", 0),                            # cr4
     ("0f22e0 90", "cr4", 0),                            # ignored
     ("0f09 90", "cpl", 1),                              # wbinvd
