@@ -14,6 +14,10 @@ def test_every_form_of_every_site_does_the_same_and_keeps_its_registers(name: st
     assert [str(violation) for violation in check_sites(name)] == []
 
 
+def test_the_sites_of_2_6_31_which_save_nothing_around_the_call() -> None:
+    assert [str(violation) for violation in check_sites("native", "2.6.31")] == []
+
+
 def test_every_site_of_2_6_20_can_be_checked() -> None:
     image = build()
     assert {image.era.site_operation(site.type) for site in image.sites} == set(CHECKED)
