@@ -144,7 +144,10 @@ write_segment:
 	addl $4, %esp
 	ret
 
-/* The user program's text and stack, through the page-table operations. */
+/*
+ * The programs' first page in the kernel's own directory, by a page table that is made entry by entry, as pagetable_init
+ * does: the place for set_pte, which is not told whose address space it is.
+ */
 map_user_program:
 	movl $(user_pg_table + USER_TEXT_INDEX * 4), %eax
 	movl $(user_text_page - PAGE_OFFSET + PAGE_READONLY), %edx

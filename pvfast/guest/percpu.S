@@ -62,8 +62,6 @@ user_data_page:
 empty_zero_page:
 	.space PAGE_SIZE, 0
 user_pages_end:
-user_stack_page:
-	.fill 1024, 4, 0
 
 /* Where a module is loaded. */
 module_page:

@@ -162,7 +162,7 @@ def test_expected_faults_resume_at_their_fixup(booted: Booted) -> None:
 
 
 def test_device_not_available_reads_cr0_through_the_table(booted: Booted) -> None:
-    machine, page = booted.machine, booted.image.labels["user_stack_page"]
+    machine, page = booted.machine, booted.image.labels["user_data_page"]
     machine.cpu.cr0 |= CR0_TS
     machine.write_linear(page, bytes.fromhex("cd 07 90"))                       # int $7
     machine.cpu.eip = page

@@ -16,7 +16,7 @@ from pvfast.paravirt.shapes import SHAPES, classify, identify
 from pvfast.paravirt.sites import RECORD, PatchType, pack_records
 
 PAGES = ("cpu_gdt_table", "boot_pda", "hypercall_page", "xen_shared_info_page", "user_text_page",
-         "user_stack_page", "swapper_pg_dir", "pg0", "user_pg_table")
+         "user_data_page", "empty_zero_page", "swapper_pg_dir", "pg0", "user_pg_table")
 
 
 def word(image: GuestImage, address: str | int) -> int:

@@ -60,7 +60,7 @@ class Guest:
     @property
     def scratch(self) -> int:
         """Linear address of a page of the kernel's that is free for arguments and code."""
-        return self.image.labels["user_stack_page"]
+        return self.image.labels["user_data_page"]
 
     def store(self, *words: int, at: int | None = None) -> int:
         """Words in the scratch page; their linear address."""

@@ -106,7 +106,7 @@ def test_lazy_mode_collects_requests() -> None:
     image = build("2.6.23")
     machine = boot(image, "kvm")
     labels, kvm = image.labels, machine.hypervisor
-    table = labels["user_stack_page"]
+    table = labels["user_data_page"]
     before = kvm.hypercalls[KvmHc.MMU_OP]
     for name, eax, edx in (("set_lazy_mode", 1, 0), ("set_pte", table, 0x1111), ("flush_tlb_user", 0, 0),
                            ("set_pte", table + 4, 0x2222), ("set_lazy_mode", 0, 0)):
@@ -120,7 +120,7 @@ def test_lazy_mode_collects_requests() -> None:
 def test_a_full_queue_goes_to_kvm() -> None:
     image = build("2.6.23")
     machine = boot(image, "kvm")
-    table = image.labels["user_stack_page"]
+    table = image.labels["user_data_page"]
     before = machine.hypervisor.mmu_ops[KvmMmuOp.WRITE_PTE]
     call(machine, image, "kvm_set_lazy_mode", 1)
     for i in range(50):

@@ -362,7 +362,7 @@ def test_no_hostile_guest_gets_into_ring_0(image: GuestImage) -> None:
     machine, cpu = guest.machine, guest.machine.cpu
     base = machine.snapshot()
     labels = [image.labels[name] for name in ("cpu_gdt_table", "cpu_gdt_descr", "idt_table", "idt_descr", "pg0",
-                                              "swapper_pg_dir", "user_pg_table", "init_tss", "user_stack_page")]
+                                              "swapper_pg_dir", "user_pg_table", "init_tss", "user_data_page")]
 
     def word() -> int:
         kind = random.randrange(4)

@@ -75,7 +75,7 @@ class Guest:
     @property
     def scratch(self) -> int:
         """Linear address of a page for arguments."""
-        return self.image.labels["user_stack_page"]
+        return self.image.labels["user_data_page"]
 
     def call(self, number: VmiCall, *arguments: int) -> int:
         """Execute the trap of a call's slot, nothing else; the answer."""

@@ -62,7 +62,7 @@ class Domain:
     @property
     def scratch(self) -> int:
         """Linear address of a page for arguments."""
-        return self.image.labels["user_stack_page"]
+        return self.image.labels["user_data_page"]
 
     def store(self, *words: int, at: int | None = None) -> int:
         """Words in the scratch page; their address."""
