@@ -15,6 +15,7 @@ from pvfast.errors import GuestError
 from pvfast.experiments.runs import ITERATION_INSTRUCTIONS, GuestRun
 from pvfast.experiments.workloads import FORMS, settings
 from pvfast.guest import GuestImage, build
+from pvfast.guest.prelude import PAGE_OFFSET, USER_TEXT
 from pvfast.paravirt.operations import FUSED, Operation
 from pvfast.paravirt.sites import CALL, CALL_CS, JMP_CS
 
@@ -79,8 +80,14 @@ def path(run: GuestRun, name: str) -> tuple[str, ...]:
         label = labels.at(at)
         if label and at != passed[first]:
             lines.append(f"{label}:")
-        lines.append(labels.named(disassemble(run.machine.read_linear(at, _LONGEST_INSTRUCTION), at)[0].text))
+        lines.append(labels.named(disassemble(_code(run, at), at)[0].text))
     return tuple(lines)
+
+
+def _code(run: GuestRun, at: int) -> bytes:
+    """Bytes at an address; those of a program that is over are still in the kernel's image."""
+    text = run.image.labels["user_text_page"] - USER_TEXT
+    return run.machine.read_linear(at if at >= PAGE_OFFSET else at + text, _LONGEST_INSTRUCTION)
 
 
 def trace_operations(run: GuestRun, name: str) -> tuple[TracedOperation, ...]:
