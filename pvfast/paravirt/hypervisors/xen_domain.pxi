@@ -96,10 +96,14 @@ cdef bint copy_out(CPU* cpu, u32 linear, u32 value) noexcept nogil:
     return linear_write(cpu, linear, 4, False, value)
 
 
-cdef u32 shared_read(CPU* cpu, u64 physical, u32 size) noexcept nogil:
-    """Of shared_info or vcpu_info, which lie in RAM."""
-    cdef u32 value
-    return value if physical_read(cpu, physical, size, &value) else 0
+cdef inline u32 shared_read(CPU* cpu, u64 physical, u32 size) noexcept nogil:
+    """Of shared_info, vcpu_info and tables, which lie in RAM from physical 0 on: this is in every hypercall."""
+    cdef u32 value = 0
+    if physical + size <= cpu.flat_end:
+        memcpy(&value, cpu.ram + physical, size)
+    else:
+        physical_read(cpu, physical, size, &value)
+    return value
 
 
 cdef bint events_masked(Domain* d, CPU* cpu) noexcept nogil:
