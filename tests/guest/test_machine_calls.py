@@ -197,3 +197,82 @@ def test_a_return_to_no_segment_is_the_programs_fault(booted: Booted, offset: in
         ret
     {RESTORER}{action("act", "handler")}""") == SIGSEGV
     assert booted.fault()["count"] == 0
+
+
+FORK, WRITE_LDT, MODIFY_LDT, REBOOT, WAITPID = 2, 0x11, 123, 88, 7
+ENODEV = 19
+LDT = f"entry: .long 1, {COUNT}, 0xfff, 0x41\n"
+
+
+def test_a_local_segment_begins_where_it_was_put_and_is_copied_by_fork(booted: Booted) -> None:
+    assert run_program(booted, f"""
+        movl $77, {COUNT + 0x20}
+        call {MODIFY_LDT}, ${WRITE_LDT}, $entry, $16
+        check $0
+        movl $0xf, %eax                         /* entry 1 of the local table, RPL 3 */
+        movl %eax, %gs
+        call {FORK}
+        testl %eax, %eax
+        jz 1f
+        call {WAITPID}, $-1
+        exit %gs:0x20
+    1:  cmpl $77, %gs:0x20
+        je 2f
+        ud2
+    2:  movl $78, %gs:0x20                      /* in its own memory */
+        exit $0
+    {LDT}""") == 77
+    free = booted.word("nr_free_pages")
+    assert run_program(booted, f"call {MODIFY_LDT}, ${WRITE_LDT}, $entry, $16\nexit %eax\n{LDT}") == 0
+    assert booted.word("nr_free_pages") == free
+
+
+def test_the_next_process_has_no_local_table(booted: Booted) -> None:
+    assert run_program(booted, f"call {MODIFY_LDT}, ${WRITE_LDT}, $entry, $16\nexit %eax\n{LDT}") == 0
+    assert run_program(booted, "movl $0xf, %eax\nmovl %eax, %gs\nexit $0") == SIGSEGV
+
+
+@pytest.mark.parametrize(("arguments", "error"), [
+    (f"${WRITE_LDT}, $entry, $15", EINVAL), (f"${WRITE_LDT}, $0x1000, $16", EFAULT), ("$2, $entry, $16", 38),
+    (f"${WRITE_LDT}, $far, $16", EINVAL), (f"${WRITE_LDT}, $conforming, $16", EINVAL),
+])
+def test_wrong_entries_are_refused(guest: Guest, arguments: str, error: int) -> None:
+    assert run_program(guest, f"call {MODIFY_LDT}, {arguments}\nexit %eax\n{LDT}"
+                              "far: .long 512, 0, 1, 0x41\nconforming: .long 1, 0, 1, 0x47\n") == -error
+
+
+def test_a_watchpoint_is_a_signal(booted: Booted) -> None:
+    """The parent sets DR0 and DR7 in its child, which runs only then: writes of four bytes at COUNT + 16."""
+    assert run_program(booted, f"""
+        call 42, ${COUNT}
+        call {FORK}
+        testl %eax, %eax
+        jz 1f
+        movl %eax, %edi
+        call {PTRACE}, $6, %edi, $252, ${COUNT + 16}
+        check $0
+        call {PTRACE}, $6, %edi, $280, $0x000d0001
+        check $0
+        call {WRITE}, $1, ${COUNT}, $1
+        call {WAITPID}, %edi, ${COUNT + 8}
+        exit {COUNT + 8}
+    1:  call {READ}, $0, ${COUNT}, $1
+        movl {COUNT + 16}, %eax
+        movl %eax, {COUNT + 12}
+        movl %eax, {COUNT + 16}
+        exit $0""") == SIGTRAP
+
+
+def test_the_processor_wakes_up_as_it_went_to_sleep(booted: Booted) -> None:
+    cpu = booted.machine.cpu
+    before = (cpu.cr0, cpu.cr3, cpu.cr4, cpu.gdtr, cpu.idtr)
+    suspend = f"call {REBOOT}, $0xfee1dead, $672274793, $0xd000fce2\nexit %eax"
+    assert run_program(booted, suspend) == 0
+    assert (cpu.cr0, cpu.cr3, cpu.cr4, cpu.gdtr, cpu.idtr) == before
+    assert booted.fault()["count"] == 0
+
+
+def test_a_guest_of_a_hypervisor_does_not_suspend(guest: Guest) -> None:
+    expected = -ENODEV if guest.word("paravirt_ops", 1) else 0
+    assert run_program(guest, f"call {REBOOT}, $0xfee1dead, $672274793, $0xd000fce2\nexit %eax") == expected
+    assert run_program(guest, f"call {REBOOT}, $0xfee1dead, $1, $0xd000fce2\nexit %eax") == -EINVAL

@@ -1,9 +1,12 @@
 """The workloads: that they do what they are named after, and that every iteration costs the same."""
 
+from collections import Counter
+
 import pytest
 
 from pvfast.experiments import FORMS, GuestRun, settings
 from pvfast.experiments.runs import read_word
+from pvfast.experiments.tracing import trace_operations
 from pvfast.guest import GuestImage
 from pvfast.guest.benchmarks import WORKLOADS
 
@@ -25,3 +28,37 @@ def test_iterations_cost_the_same(image: GuestImage, hypervisor: str, form: str)
         assert run.counts(row.name, 101) - hundred == one
         assert run.counts(row.name, 100) == hundred
         assert read_word(run.machine, image, "fault_record", 8) == 0, row.name
+
+
+#: Operations of one iteration natively, as Linux 2.6.20 executes them; interrupt operations come first.
+CALLS = {
+    "null": {"irq_disable": 1, "iret": 1},
+    "read": {"irq_disable": 1, "iret": 1},
+    "write": {"irq_disable": 1, "iret": 1},
+    "signal-install": {"irq_disable": 2, "irq_enable": 1, "iret": 1},
+    # Three of them because whoever gets a signal might sleep: try_to_wake_up takes the run queue's lock to find out.
+    "signal-catch": {"save_fl": 4, "irq_disable": 10, "restore_fl": 4, "irq_enable": 3, "iret": 2},
+    # Two hops, each of two calls, two wake-ups, a wait, a switch.
+    "context-switch-2p": {"save_fl": 8, "irq_disable": 14, "restore_fl": 8, "irq_enable": 2, "iret": 4,
+                          "read_tsc": 4, "write_cr3": 2, "load_esp0": 2, "load_tls": 2},
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_operations_are_those_of_2_6_20(image: GuestImage, name: str) -> None:
+    run = GuestRun(settings(image, "native")[0], "indirect")
+    run.loop(name, 1)
+    assert Counter(traced.operation.name for traced in trace_operations(run, name)) == CALLS[name]
+
+
+def test_a_page_fault_is_seven_operations(image: GuestImage) -> None:
+    """Each of the 64 pages, and on the way out of memory two more; a mapping that is not touched has neither."""
+    run = GuestRun(settings(image, "native")[0], "indirect")
+    counted = []
+    for name in ("page-fault", "mmap-munmap"):
+        run.loop(name, 1)
+        counted.append(Counter(traced.operation.name for traced in trace_operations(run, name)))
+    touched, untouched = counted
+    touched.subtract(untouched)
+    assert {name: count / 64 for name, count in touched.items() if count} == {
+        "read_cr2": 1, "irq_enable": 2, "irq_disable": 2, "set_pte_at": 1 + 1, "iret": 1, "pte_update": 1}
