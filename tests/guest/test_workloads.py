@@ -1,15 +1,19 @@
 """The workloads: that they do what they are named after, and that every iteration costs the same."""
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from pvfast.experiments import FORMS, GuestRun, settings
+from pvfast.experiments.matrix import INTERRUPT_GROUPS
 from pvfast.experiments.runs import read_word
 from pvfast.experiments.tracing import trace_operations
 from pvfast.guest import GuestImage
 from pvfast.guest.benchmarks import WORKLOADS
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "workloads.md"
 #: What the last process leaves as its exit status: its last call's result, or how many handlers did not run.
 STATUS = {"null": 1, "read": 1, "write": 1, "pipe-1p": 4, "pipe": 1, "context-switch-2p": 4, "context-switch-8p": 4}
 #: Those whose last result is a process's number.
@@ -46,19 +50,36 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_operations_are_those_of_2_6_20(image: GuestImage, name: str) -> None:
-    run = GuestRun(settings(image, "native")[0], "indirect")
+    assert executed(GuestRun(settings(image, "native")[0], "indirect"), name) == CALLS[name]
+
+
+def executed(run: GuestRun, name: str) -> Counter[str]:
     run.loop(name, 1)
-    assert Counter(traced.operation.name for traced in trace_operations(run, name)) == CALLS[name]
+    return Counter(traced.operation.name for traced in trace_operations(run, name))
 
 
 def test_a_page_fault_is_seven_operations(image: GuestImage) -> None:
-    """Each of the 64 pages, and on the way out of memory two more; a mapping that is not touched has neither."""
+    """Each of the 64 pages, and two more when it is unmapped; a mapping that is not touched has neither."""
     run = GuestRun(settings(image, "native")[0], "indirect")
-    counted = []
-    for name in ("page-fault", "mmap-munmap"):
-        run.loop(name, 1)
-        counted.append(Counter(traced.operation.name for traced in trace_operations(run, name)))
-    touched, untouched = counted
-    touched.subtract(untouched)
+    touched = executed(run, "page-fault")
+    touched.subtract(executed(run, "mmap-munmap"))
     assert {name: count / 64 for name, count in touched.items() if count} == {
         "read_cr2": 1, "irq_enable": 2, "irq_disable": 2, "set_pte_at": 1 + 1, "iret": 1, "pte_update": 1}
+
+
+def test_the_documented_figures_are_those_that_are_counted(image: GuestImage) -> None:
+    """Per unit; of a page fault, beyond the mapping."""
+    run = GuestRun(settings(image, "native")[0], "indirect")
+    table = [line.split("|")[1:4] for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")]
+    checked = 0
+    for names, operations, interrupts in table[1:]:
+        for name in re.findall(r"[a-z]+(?:-[a-z0-9]+)*", names.replace(", a hop", "").replace(", a page", "")):
+            row = image.benchmarks[name]
+            counted = executed(run, name)
+            if name == "page-fault":
+                counted.subtract(executed(run, row.baseline))
+            groups = {operation.name: operation.group for operation in image.era.operations}
+            irq = sum(count for each, count in counted.items() if groups[each] in INTERRUPT_GROUPS)
+            assert (sum(counted.values()) / row.units, irq / row.units) == (int(operations), int(interrupts)), name
+            checked += 1
+    assert checked >= 12
