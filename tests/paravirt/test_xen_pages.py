@@ -258,6 +258,23 @@ def test_the_ldt_stays_when_the_guest_maps_something_else_there(domain: Domain) 
     assert domain.xen.page(frame) == ("LDT", 1, False)
 
 
+def test_the_kernel_protects_its_ldt_while_xen_has_it(domain: Domain) -> None:
+    first, second = (domain.image.labels[name] for name in ("swapper_pg_dir", "pg0"))
+    for page in (first, second):
+        domain.machine.write_linear(page, bytes(4096))
+    domain.call("xen_set_ldt", first, 512)
+    assert [domain.xen.page(domain.frame(page))[0] for page in (first, second)] == ["LDT", "writable"]
+    domain.call("xen_write_ldt_entry", first, 1, 0x1234FFFF, 0x00CFF200)
+    domain.execute("66b80f00 8ee0", steps=2)                    # mov $0xf, %ax; mov %ax, %fs
+    assert domain.machine.cpu.fs.base == 0x1234
+    domain.call("xen_set_ldt", second, 1)
+    assert [domain.xen.page(domain.frame(page))[0] for page in (first, second)] == ["writable", "LDT"]
+    domain.call("xen_write_ldt_entry", second, 0, 0, 0)
+    domain.call("xen_set_ldt", 0, 0)
+    assert [domain.xen.page(domain.frame(page))[0] for page in (first, second)] == ["writable", "writable"]
+    domain.assert_uses_are_right()
+
+
 @pytest.mark.parametrize(("selector", "good"), [
     (0x60, True), (0x63, True), (0xE019, True), (0xE018, True), (0x7, True), (0xE02B, False), (0xE008, False),
     (0xFFF8, False),

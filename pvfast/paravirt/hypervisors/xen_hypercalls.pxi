@@ -29,44 +29,44 @@ cdef void hypercall(Domain* d, CPU* cpu) noexcept nogil:
 cdef i32 dispatch(Domain* d, CPU* cpu, u32 number, u32* a) noexcept nogil:
     if number == HYPERCALL_XEN_VERSION:
         return xen_version(cpu, a[0], a[1])
-    if number == HYPERCALL_SET_TRAP_TABLE:
+    elif number == HYPERCALL_SET_TRAP_TABLE:
         return set_trap_table(d, cpu, a[0])
-    if number == HYPERCALL_MMU_UPDATE:
+    elif number == HYPERCALL_MMU_UPDATE:
         return mmu_update(d, cpu, a[0], a[1], a[2], a[3])
-    if number == HYPERCALL_SET_GDT:
+    elif number == HYPERCALL_SET_GDT:
         return set_gdt(d, cpu, a[0], a[1])
-    if number == HYPERCALL_STACK_SWITCH:
+    elif number == HYPERCALL_STACK_SWITCH:
         return stack_switch(d, a[0], a[1])
-    if number == HYPERCALL_SET_CALLBACKS:
+    elif number == HYPERCALL_SET_CALLBACKS:
         return set_callbacks(d, a)
-    if number == HYPERCALL_FPU_TASKSWITCH:
+    elif number == HYPERCALL_FPU_TASKSWITCH:
         cpu.cr0 = cpu.cr0 | CR0_TS if a[0] else cpu.cr0 & ~<u32>CR0_TS
         return 0
-    if number == HYPERCALL_SET_DEBUGREG:
+    elif number == HYPERCALL_SET_DEBUGREG:
         return set_debugreg(cpu, a[0], a[1])
-    if number == HYPERCALL_GET_DEBUGREG:
+    elif number == HYPERCALL_GET_DEBUGREG:
         return <i32>cpu.dr[a[0]] if a[0] < 8 and a[0] & 6 != 4 else -ERRNO_INVAL
-    if number == HYPERCALL_UPDATE_DESCRIPTOR:
+    elif number == HYPERCALL_UPDATE_DESCRIPTOR:
         return update_descriptor(d, cpu, a[0], a[1], <u64>a[3] << 32 | a[2])
-    if number == HYPERCALL_UPDATE_VA_MAPPING:
+    elif number == HYPERCALL_UPDATE_VA_MAPPING:
         return update_va_mapping(d, cpu, a[0], a[1], a[2], a[3])
-    if number == HYPERCALL_MMUEXT_OP:
+    elif number == HYPERCALL_MMUEXT_OP:
         return mmuext_op(d, cpu, a[0], a[1], a[2], a[3])
-    if number == HYPERCALL_SET_TIMER_OP:
+    elif number == HYPERCALL_SET_TIMER_OP:
         return set_timer(d, cpu, <u64>a[1] << 32 | a[0])
-    if number == HYPERCALL_EVENT_CHANNEL_OP:
+    elif number == HYPERCALL_EVENT_CHANNEL_OP:
         return event_channel_op(d, cpu, a[0], a[1])
-    if number == HYPERCALL_SCHED_OP:
+    elif number == HYPERCALL_SCHED_OP:
         return sched_op(d, cpu, a[0], a[1], True)
-    if number == HYPERCALL_SCHED_OP_COMPAT:
+    elif number == HYPERCALL_SCHED_OP_COMPAT:
         return sched_op(d, cpu, a[0], a[1], False)
-    if number == HYPERCALL_VCPU_OP:
+    elif number == HYPERCALL_VCPU_OP:
         return vcpu_op(d, cpu, a[0], a[1], a[2])
-    if number == HYPERCALL_CONSOLE_IO:
+    elif number == HYPERCALL_CONSOLE_IO:
         return console_io(d, cpu, a[0], a[1], a[2])
-    if number == HYPERCALL_PHYSDEV_OP:
+    elif number == HYPERCALL_PHYSDEV_OP:
         return physdev_op(d, cpu, a[0], a[1])
-    if number == HYPERCALL_VM_ASSIST:
+    elif number == HYPERCALL_VM_ASSIST:
         return 0 if a[0] <= 1 and a[1] <= 3 else -ERRNO_INVAL
     return -ERRNO_NOSYS
 
