@@ -58,13 +58,19 @@ cdef void end(Guest* g, CPU* cpu, u8 how, u32 vector, u32 error) noexcept nogil:
 
 # --- The shared area: the guest may write there, so nothing in it is believed ---------------------------------------
 
-cdef u32 shared_read(CPU* cpu, u32 offset) noexcept nogil:
-    cdef u32 value
-    return value if physical_read(cpu, SHARED_PHYSICAL + offset, 4, &value) else 0
+cdef inline u32 shared_read(CPU* cpu, u32 offset) noexcept nogil:
+    """At every event, so not through the memory map where that is plain RAM."""
+    cdef u32 value = 0
+    if SHARED_PHYSICAL + offset + 4 <= cpu.flat_end:
+        memcpy(&value, cpu.ram + SHARED_PHYSICAL + offset, 4)
+    elif not physical_read(cpu, SHARED_PHYSICAL + offset, 4, &value):
+        cpu.exit = EXIT_NONE            # a device has been put there
+    return value
 
 
 cdef void shared_write(CPU* cpu, u32 offset, u32 value) noexcept nogil:
-    physical_write(cpu, SHARED_PHYSICAL + offset, 4, value)
+    if not physical_write(cpu, SHARED_PHYSICAL + offset, 4, value):
+        cpu.exit = EXIT_NONE
 
 
 cdef bint interrupts_enabled(CPU* cpu) noexcept nogil:
