@@ -164,19 +164,19 @@ class GuestRun:
         own = self.per_iteration(name)
         return own - self.per_iteration(baseline) if baseline else own
 
-    def per_unit(self, name: str) -> Counts:
-        """What lmbench would report of a workload: an iteration less its baseline's, by its units.
+    def per_unit(self, name: str) -> tuple[float, float]:
+        """What lmbench would report of a workload: an iteration less its baselines, divided by its units.
 
-        Raises
-        ------
-        GuestError
-            Its units do not all cost the same.
+        Returns
+        -------
+        tuple of float
+            Instructions and cycles; no integers where a hypervisor does work for several units at once.
         """
         row = self.image.benchmarks[name]
         own = self.per_iteration(name)
         for _ in range(row.baseline_times if row.baseline else 0):
             own -= self.per_iteration(row.baseline)
-        return own.per(row.units, name)
+        return own.instructions / row.units, own.cycles / row.units
 
     def per_iteration(self, name: str) -> Counts:
         """What one iteration costs, nothing subtracted. Under a model that predicts branches cycles are their mean.

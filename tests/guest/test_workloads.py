@@ -53,6 +53,15 @@ def test_operations_are_those_of_2_6_20(image: GuestImage, name: str) -> None:
     assert executed(GuestRun(settings(image, "native")[0], "indirect"), name) == CALLS[name]
 
 
+@pytest.mark.parametrize("hypervisor", ["native", "xen"])
+def test_a_hop_costs_the_same_in_every_ring(image: GuestImage, hypervisor: str) -> None:
+    run = GuestRun(settings(image, hypervisor)[0], "indirect")
+    instructions, cycles = run.per_unit("context-switch-2p")
+    assert (instructions, cycles) == run.per_unit("context-switch-8p")
+    assert instructions == run.per_iteration("context-switch-2p").instructions / 2 - run.per_iteration(
+        "pipe-1p").instructions
+
+
 def executed(run: GuestRun, name: str) -> Counter[str]:
     run.loop(name, 1)
     return Counter(traced.operation.name for traced in trace_operations(run, name))
