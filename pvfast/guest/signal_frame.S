@@ -153,7 +153,6 @@ sys_sigreturn:
 	testl %eax, %eax
 	jnz 1f
 	movl %esp, %esi
-	movl %gs:PDA_pcurrent, %eax
 	raw_local_irq_disable                   /* spin_lock_irq(siglock) */
 	movl %gs:PDA_pcurrent, %eax
 	movl sig_kernel_only_mask, %edx
@@ -175,9 +174,8 @@ sys_sigreturn:
 /* EBX: pt_regs, ESI: sigcontext. Everything that the user may change; EAX becomes what it was. */
 restore_sigcontext:
 	movl SC_fs(%esi), %eax
-	xorl %edx, %edx
 1:	movl %eax, %fs
-2:	movl SC_gs(%esi), %eax
+	movl SC_gs(%esi), %eax
 	movl %eax, PT_GS(%ebx)
 	movl SC_es(%esi), %eax
 	movl %eax, PT_ES(%ebx)
