@@ -10,7 +10,7 @@ try:
 except ImportError:                     # an older commit: everything is n/a
     GuestRun = None
 
-HYPERVISORS = ("native", "xen", "lhype", "vmi", "kvm")
+HYPERVISORS = ("native", "xen", "lhype", "vmi", "kvm", "full")
 OPERATIONS = (
     "irq_disable", "irq_enable", "save_fl", "restore_fl", "irq_save", "irq_save_restore", "asm_irq_disable",
     "asm_irq_enable", "iret", "irq_enable_sysexit", "null_syscall_int80", "null_syscall_sysenter",

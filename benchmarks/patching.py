@@ -14,7 +14,7 @@ try:
 except ImportError:
     build = None
 
-HYPERVISORS = ("native", "xen", "lhype", "vmi", "kvm")
+HYPERVISORS = ("native", "xen", "lhype", "vmi", "kvm", "full")
 
 
 class PatchAndRun:

@@ -137,6 +137,7 @@ class ClobberChecker:
         self._pages: set[int] = set()
         self._esp = self.machine.cpu.esp - _STACK_IN_USE
         self._user = self._find_user()
+        self._code = self._rewritten()
 
     def check(self, site: PatchSite) -> list[Violation]:
         """Compare the direct and the patched form of a site with the compiled one, and all with its record."""
@@ -233,6 +234,7 @@ class ClobberChecker:
         if state.pending:
             machine.inject_interrupt(_TIMER_VECTOR)
         machine.write_linear(site.address, code)
+        machine.hypervisor.code_changed(machine, site.address)
         registers = dict(state.registers)
         end = site.end
         cpu.esp = self._esp
@@ -247,7 +249,7 @@ class ClobberChecker:
         cpu.eip = site.address
         stop = machine.run(until=end, max_instructions=_INSTRUCTIONS)
         arrived = stop.reason is StopReason.UNTIL
-        restored = self._jumped_to(site) or state.pending
+        restored = self._jumped_to(site) or state.pending or machine.hypervisor.rewrites_code
         vector = read_word(machine, self.image, "fault_record")
         where = f"{end:#x}" if arrived else f"{stop.reason.name}, exception {vector}"
         left = cpu.registers()
@@ -258,7 +260,7 @@ class ClobberChecker:
         if arrived:
             machine.write_linear(site.address, compiled)
             machine.write_linear(self._esp - DEAD_STACK, bytes(DEAD_STACK))
-            pages = self._written() if restored else self._pages
+            pages = self._written() - self._code if restored else self._pages
             memory = {page: machine.read(page, _PAGE) for page in pages}
         if arrived and not restored:
             self._undo()
@@ -291,6 +293,13 @@ class ClobberChecker:
         found = cpu.eip, cpu.cs.selector, cpu.esp, cpu.ss.selector
         self.machine.restore(self._base)
         return found
+
+    def _rewritten(self) -> set[int]:
+        """The pages in which the host may have put what is not the guest's."""
+        if not self.machine.hypervisor.rewrites_code:
+            return set()
+        text = self.image.sections[".text"]
+        return set(range(self.image.to_physical(text.address) & -_PAGE, self.image.to_physical(text.end), _PAGE))
 
     def _interrupt_frame(self, state: _State) -> int:
         """Push what iret takes; answers where it leads."""

@@ -96,7 +96,7 @@ class Point:
 def test_registry_finds_other_packages(monkeypatch):
     points = [Point("toy", Toy), Point("broken", object), Point("twice", Toy), Point("twice", Toy)]
     monkeypatch.setattr(hypervisors, "entry_points", lambda group: points)
-    assert hypervisor_names() == ("native", "xen", "lhype", "vmi", "kvm", "broken", "toy", "twice")
+    assert hypervisor_names() == ("native", "xen", "lhype", "vmi", "kvm", "full", "broken", "toy", "twice")
     assert hypervisor("toy").patch(0, 0, b"", 0, PatchContext()) is None
     with pytest.raises(PvfastError, match="no subclass"):
         hypervisor("broken")

@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from pvfast.errors import PvfastError
+from pvfast.paravirt.hypervisors.full import Full
 from pvfast.paravirt.hypervisors.interface import Hypervisor, PatchContext
 from pvfast.paravirt.hypervisors.kvm import Kvm
 from pvfast.paravirt.hypervisors.lhype import Lhype
@@ -21,7 +22,7 @@ ENTRY_POINT_GROUP = "pvfast.hypervisors"
 
 #: The classes of those that the built-in guest kernel knows, by name.
 BUILT_IN: Mapping[str, type[Hypervisor]] = MappingProxyType({
-    kind.name: kind for kind in (Native, Xen, Lhype, Vmi, Kvm)
+    kind.name: kind for kind in (Native, Xen, Lhype, Vmi, Kvm, Full)
 })
 
 

@@ -36,6 +36,8 @@ class Hypervisor(HypervisorBase):
     guest_source : str
         AT&T text that the guest kernel is assembled with: its probe and its operations. Empty for those that the
         kernel holds already.
+    rewrites_code : bool
+        Whether its host puts traps of its own into the guest's code: see `code_changed`.
 
     Examples
     --------
@@ -53,6 +55,7 @@ class Hypervisor(HypervisorBase):
     patch_labels: tuple[str, ...] = ()
     operations: Mapping[str, int] = MappingProxyType({})
     guest_source = ""
+    rewrites_code = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -95,6 +98,16 @@ class Hypervisor(HypervisorBase):
         image : pvfast.guest.GuestImage
         """
         image.load(machine)
+
+    def code_changed(self, machine: Any, entry: int | None = None) -> None:
+        """Called by who has written code into a stopped machine, past the guest: for hosts that look at code.
+
+        Parameters
+        ----------
+        machine : pvfast.Machine
+        entry : int, optional
+            Linear address of code that the guest has not entered yet, and is going to without a jump of its own.
+        """
 
     def patcher(self, context: PatchContext | None = None) -> PatchFunction:
         """Bind `patch` to a kernel: the function that `pvfast.paravirt.patcher` takes."""
