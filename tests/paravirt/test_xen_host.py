@@ -279,6 +279,14 @@ def test_a_snapshot_holds_xens_state_too(domain: Domain) -> None:
     assert ends[0] == ends[1]
 
 
+def test_a_snapshot_goes_to_another_machine(domain: Domain) -> None:
+    other = pvfast.Machine(ram="16M", hypervisor=hypervisor("xen"))
+    other.restore(domain.machine.snapshot())
+    assert other.hypervisor.save() == domain.xen.save()
+    stop = other.run(max_instructions=1000)
+    assert (stop.reason, other.cpu.cpl) == (pvfast.StopReason.HALT, 1)
+
+
 def test_a_snapshot_without_xen_is_refused(domain: Domain) -> None:
     with pytest.raises(pvfast.PvfastError):
         domain.machine.restore(pvfast.Machine(ram="16M", hypervisor=hypervisor("native")).snapshot())

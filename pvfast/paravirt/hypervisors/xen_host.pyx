@@ -294,9 +294,15 @@ cdef class XenHost(HypervisorBase):
 
     def restore(self, state):
         cdef Domain* d = self.domain
-        if not isinstance(state, bytes) or len(state) != _SAVED_BYTES + d.page_count * sizeof(Page):
-            raise SnapshotError("the snapshot was taken from a machine without Xen, or with another domain")
-        memcpy(<char*>d + sizeof(Page*), <char*>(<bytes>state), _SAVED_BYTES)
+        cdef Domain saved
+        if not isinstance(state, bytes) or len(state) < _SAVED_BYTES:
+            raise SnapshotError("the snapshot was taken from a machine without Xen")
+        memcpy(<char*>&saved + sizeof(Page*), <char*>(<bytes>state), _SAVED_BYTES)
+        if len(state) != _SAVED_BYTES + saved.page_count * sizeof(Page):
+            raise SnapshotError("the snapshot was taken from a machine without Xen")
+        if saved.page_count != d.page_count:
+            self._forget(saved.page_count)
+        memcpy(<char*>d + sizeof(Page*), <char*>&saved + sizeof(Page*), _SAVED_BYTES)
         memcpy(d.pages, <char*>(<bytes>state) + <u32>_SAVED_BYTES, d.page_count * sizeof(Page))
 
 
