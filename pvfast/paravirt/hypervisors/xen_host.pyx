@@ -12,6 +12,7 @@ with paging on, user code in ring 3.
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from pvfast.core.access cimport tlb_read
 from pvfast.core.engine cimport *
 from pvfast.core.flags cimport get_eflags, set_eflags
 from pvfast.core.types cimport *
