@@ -34,4 +34,4 @@ def study(identical: int, slowed: int) -> None:
 
 
 if __name__ == "__main__":
-    study(*(int(argument) for argument in sys.argv[1:3]) if len(sys.argv) > 2 else (300, 100))
+    study(*((int(argument) for argument in sys.argv[1:3]) if len(sys.argv) > 2 else (300, 100)))

@@ -345,7 +345,7 @@ def update(baseline: str, image: str | None, processor: str) -> None:
 @gate.command(name="time", epilog=_EXIT_CODES_OF_GATE)
 @click.argument("base")
 @click.argument("head", required=False)
-@click.option("--pairs", type=click.IntRange(min=40), default=60, show_default=True, help="Times each build runs.")
+@click.option("--pairs", type=click.IntRange(min=40), default=40, show_default=True, help="Times each build runs.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.pass_context
 def host_time(ctx: click.Context, base: str, head: str | None, pairs: int, as_json: bool) -> None:

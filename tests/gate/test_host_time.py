@@ -45,7 +45,7 @@ def test_what_is_slower_once_is_not_enough() -> None:
 
     def disturbed(*what: object) -> int:
         calls.append(what)
-        return (slow if len(calls) < 62 * len(TIMED) else head)(*what)      # type: ignore[arg-type]
+        return (slow if len(calls) < 42 * len(TIMED) else head)(*what)      # type: ignore[arg-type]
     report = judge_times(base, disturbed, ("a", "b"))
     assert all(row.slower for row in report.rows)
     assert report.verdict is Verdict.PASS
