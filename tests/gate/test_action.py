@@ -13,7 +13,7 @@ ACTION = ROOT / "action.yml"
 #: What a commit of the user's does to pvfast, whose patch function of bare hardware is the thing under test.
 CHANGES = {
     "nothing": "",
-    "regresses": 'NATIVE_CODE = {**NATIVE_CODE, "irq_disable": ("push; pop; cli", bytes.fromhex("5058fa"))}',
+    "regresses": 'NATIVE_CODE = {**NATIVE_CODE, "irq_disable": ("pushes, pops; cli", bytes.fromhex("50585058fa"))}',
     "improves": 'NATIVE_CODE = {**NATIVE_CODE, "irq_disable": ("nothing", b"")}',
 }
 SITE = """
