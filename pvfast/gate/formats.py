@@ -91,7 +91,7 @@ def _explanation(found: Explanation) -> dict[str, Any]:
 def to_markdown(report: Report) -> str:
     """For a CI job's summary page."""
     lines = [f"## pvfast gate: {report.verdict.name.lower()}", "", report.summary, ""]
-    changed = report.comparison.changed
+    changed = sorted(report.comparison.changed, key=lambda change: -abs(change.percent or 0))
     if changed:
         lines += ["| point | baseline | now | change |", "|---|--:|--:|--:|"]
         for change in changed[:_SHOWN_IN_MARKDOWN]:
