@@ -8,7 +8,7 @@ import sys
 from pvfast.experiments import FORMS, run_matrix
 from pvfast.gate import Measurement, compare, read_baseline, write_baseline
 
-from .dispatch import HYPERVISORS
+from .guest import HYPERVISORS
 from .programs import MODES, PROGRAMS, counts
 
 

@@ -3,59 +3,9 @@
 Exact figures come from `setup_cache`, measured once; host time runs the same loops. Next: workloads.py.
 """
 
-try:
-    from pvfast.errors import PvfastError
-    from pvfast.experiments import GuestRun, settings
-    from pvfast.guest import build
-except ImportError:                     # an older commit: everything is n/a
-    GuestRun = None
+from .guest import FORMS, HYPERVISORS, OPERATIONS, VARIANTS, figures, find_run, measured
 
-HYPERVISORS = ("native", "xen", "lhype", "vmi", "kvm", "full")
-OPERATIONS = (
-    "irq_disable", "irq_enable", "save_fl", "restore_fl", "irq_save", "irq_save_restore", "asm_irq_disable",
-    "asm_irq_enable", "iret", "irq_enable_sysexit", "null_syscall_int80", "null_syscall_sysenter",
-)
-FORMS = ("indirect", "direct", "patched")
-VARIANTS = ("smp_processor_id", "per_cpu", "inline")        # bodies of irq_disable under Xen
 ITERATIONS = 10_000
-
-
-def find_run(hypervisor: str, form: str, operation: str, variant: str = "") -> "GuestRun":
-    """A booted guest in which an operation can run; NotImplementedError where there is no such row."""
-    if GuestRun is None:
-        raise NotImplementedError("this commit has no experiments")
-    image = build()
-    try:
-        setting = next(each for each in settings(image, hypervisor) if each.variant == variant)
-        run = GuestRun(setting, form)
-    except (PvfastError, StopIteration) as error:
-        raise NotImplementedError(str(error)) from error
-    if operation not in image.benchmarks or run.missing(image.benchmarks[operation]):
-        raise NotImplementedError(f"{hypervisor} has no {operation}")
-    return run
-
-
-def measured(rows) -> dict:
-    """(instructions, cycles) per operation of each row that exists: (hypervisor, operation, variant, form)."""
-    found, runs = {}, {}
-    for hypervisor, operation, variant, form in rows:
-        try:
-            run = runs.get((hypervisor, variant, form)) or find_run(hypervisor, form, operation, variant)
-            if run.missing(run.image.benchmarks[operation]):
-                continue
-        except (KeyError, NotImplementedError):
-            continue
-        runs[hypervisor, variant, form] = run
-        counts = run.per_operation(operation)
-        found[hypervisor, operation, variant, form] = (counts.instructions, counts.cycles)
-    return found
-
-
-def figures(cache: dict, *key: str) -> tuple[int, int]:
-    """A row's figures; NotImplementedError where there is none."""
-    if key not in cache:
-        raise NotImplementedError("no such row")
-    return cache[key]
 
 
 class Counts:
@@ -77,7 +27,9 @@ class Counts:
     def track_cycles(self, cache, hypervisor, operation, form):
         return self.cycles
 
+    track_instructions.pretty_name = "Operation: instructions"
     track_instructions.unit = "instructions/operation"
+    track_cycles.pretty_name = "Operation: modelled cycles"
     track_cycles.unit = "modelled cycles/operation"
 
 
@@ -98,6 +50,7 @@ class Ratio:
     def track_ratio(self, cache, hypervisor, operation):
         return self.indirect / self.patched
 
+    track_ratio.pretty_name = "Operation: cycles, indirect over patched"
     track_ratio.unit = "indirect/patched"
 
 
@@ -120,7 +73,9 @@ class Variants:
     def track_cycles(self, cache, variant, form):
         return self.cycles
 
+    track_instructions.pretty_name = "irq_disable under Xen: instructions"
     track_instructions.unit = "instructions/operation"
+    track_cycles.pretty_name = "irq_disable under Xen: modelled cycles"
     track_cycles.unit = "modelled cycles/operation"
 
 
@@ -130,9 +85,12 @@ class Dispatch:
     version = "1"
     params = (HYPERVISORS, OPERATIONS, FORMS)
     param_names = ("hypervisor", "operation", "form")
+    repeat, rounds, warmup_time = (1, 5, 1.0), 1, 0         # 180 rows
 
     def setup(self, hypervisor, operation, form):
         self.run = find_run(hypervisor, form, operation)
 
     def time_operation(self, hypervisor, operation, form):
         self.run.loop(operation, ITERATIONS)
+
+    time_operation.pretty_name = f"Operation: host time of {ITERATIONS:,}"

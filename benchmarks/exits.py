@@ -50,6 +50,8 @@ class Exits:
     def track_cycles(self, kind):
         return self._cycles(2) - self._cycles(1)
 
+    time_exits.pretty_name = f"Exit: host time of {EXITS:,}"
+    track_cycles.pretty_name = "Exit: modelled cycles"
     track_cycles.unit = "modelled cycles/exit and loop"
 
     def _run(self, exits):

@@ -22,6 +22,8 @@ class Construction:
     def time_construct(self, ram):
         Machine(ram=ram)
 
+    time_construct.pretty_name = "Machine: making one"
+
 
 class StartStop:
     """Host time of short runs, and of a machine's state going out and in."""
@@ -49,3 +51,8 @@ class StartStop:
 
     def time_restore(self):
         self.machine.restore(self.state)
+
+    time_start_and_stop.pretty_name = "Machine: start, three NOPs, stop"
+    time_step.pretty_name = "Machine: a single step"
+    time_snapshot.pretty_name = "Machine: snapshot"
+    time_restore.pretty_name = "Machine: restore"

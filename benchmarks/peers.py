@@ -41,6 +41,7 @@ class Speed:
             seconds_per_count(unicorn_engine, workload, theirs) / seconds_per_count(pvfast_engine, workload, ours)
             for _ in range(PAIRS))
 
+    track_ratio.pretty_name = "Speed, times Unicorn's"
     track_ratio.unit = "Unicorn/pvfast"
 
 
@@ -58,4 +59,5 @@ class Latency:
         ours, theirs, _ = LATENCIES[what]
         return statistics.median(theirs(REPEATS["unicorn"]) / ours(REPEATS["pvfast"]) for _ in range(PAIRS))
 
+    track_ratio.pretty_name = "Latency from Python, times better than Unicorn's"
     track_ratio.unit = "Unicorn/pvfast"

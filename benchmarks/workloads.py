@@ -1,47 +1,110 @@
-"""The general workloads, on flat memory, through page tables, and with segments that have a base.
+"""The workloads of the built-in guest kernel, named after lmbench's: exact figures, operations, host time.
 
-Next: programs.py for what they are; peers.py compares them with other engines.
+An iteration is whole: nothing is subtracted. Next: hypercalls.py, what leaves the guest; core.py, programs without
+a kernel.
 """
 
-try:
-    from .programs import counts, loaded
-except ImportError:
-    loaded = None
+from .guest import FORMS, HYPERVISORS, WORKLOADS, executed, figures, find_run, measured
 
-WORKLOADS = (
-    "crc", "sieve", "fib", "copy", "rep_movsd", "rep_stosd", "rep_movsb",
-    "x87", "sse_float", "sse_integer", "indirect_store", "inline_store", "gs_store", "patch_itself",
-)
-MODES = ("flat", "paged", "segment_base")
-COUNTS = {"crc": 100, "sieve": 20, "fib": 100, "copy": 100, "rep_movsd": 100, "rep_stosd": 100, "rep_movsb": 100_000,
-          "x87": 100, "sse_float": 100, "sse_integer": 100}
-SHORT = 1_000_000                       # the count of the others, which are a few instructions each
+ITERATIONS = 20
 
 
-class Workloads:
-    """Host time of a run, and exact figures of one more of its count."""
+class Counts:
+    """Exact figures of an iteration."""
 
     version = "1"
-    params = (WORKLOADS, MODES)
-    param_names = ("workload", "mode")
+    params = (HYPERVISORS, WORKLOADS, FORMS)
+    param_names = ("hypervisor", "workload", "form")
+    timeout = 300
 
-    def setup(self, workload, mode):
-        try:
-            self.machine, self.done = loaded(workload, COUNTS.get(workload, SHORT), mode)
-        except (AttributeError, NameError, TypeError) as error:
-            raise NotImplementedError("this commit has no Machine, or no assembler") from error
-        self.start = self.machine.cpu.eip
+    def setup_cache(self):
+        return measured([(h, w, "", f) for h in HYPERVISORS for w in WORKLOADS for f in FORMS])
 
-    def time_run(self, workload, mode):
-        self.machine.cpu.eip = self.start
-        self.machine.run(until=self.done)
+    setup_cache.timeout = 300
 
-    def track_instructions(self, workload, mode):
-        figures = counts(workload, mode)
-        return figures["instructions"] + figures["iterations"]
+    def setup(self, cache, hypervisor, workload, form):
+        self.instructions, self.cycles = figures(cache, hypervisor, workload, "", form)
 
-    def track_cycles(self, workload, mode):
-        return counts(workload, mode)["cycles"]
+    def track_instructions(self, cache, hypervisor, workload, form):
+        return self.instructions
 
-    track_instructions.unit = "instructions and REP iterations/count"
-    track_cycles.unit = "modelled cycles/count"
+    def track_cycles(self, cache, hypervisor, workload, form):
+        return self.cycles
+
+    track_instructions.pretty_name = "Workload: instructions"
+    track_instructions.unit = "instructions/iteration"
+    track_cycles.pretty_name = "Workload: modelled cycles"
+    track_cycles.unit = "modelled cycles/iteration"
+
+
+class Ratio:
+    """What patching saves of a whole workload, and what a hypervisor costs it: ratios of modelled cycles."""
+
+    version = "1"
+    params = (HYPERVISORS, WORKLOADS)
+    param_names = ("hypervisor", "workload")
+
+    def setup_cache(self):
+        return measured([(h, w, "", f) for h in HYPERVISORS for w in WORKLOADS for f in ("indirect", "patched")])
+
+    setup_cache.timeout = 300
+
+    def setup(self, cache, hypervisor, workload):
+        self.indirect = figures(cache, hypervisor, workload, "", "indirect")[1]
+        self.patched = figures(cache, hypervisor, workload, "", "patched")[1]
+        self.native = figures(cache, "native", workload, "", "patched")[1]
+
+    def track_unpatched(self, cache, hypervisor, workload):
+        return self.indirect / self.patched
+
+    def track_to_native(self, cache, hypervisor, workload):
+        return self.patched / self.native
+
+    track_unpatched.pretty_name = "Workload: cycles, indirect over patched"
+    track_unpatched.unit = "indirect/patched"
+    track_to_native.pretty_name = "Workload: cycles, patched, over bare hardware's"
+    track_to_native.unit = "hypervisor/native"
+
+
+class Operations:
+    """The members of ``paravirt_ops`` that an iteration executes, and the share of interrupt operations among them."""
+
+    version = "1"
+    params = (HYPERVISORS, WORKLOADS)
+    param_names = ("hypervisor", "workload")
+
+    def setup_cache(self):
+        return executed()
+
+    setup_cache.timeout = 300
+
+    def setup(self, cache, hypervisor, workload):
+        self.operations, self.percent = figures(cache, hypervisor, workload)
+
+    def track_operations(self, cache, hypervisor, workload):
+        return self.operations
+
+    def track_interrupt_percent(self, cache, hypervisor, workload):
+        return self.percent
+
+    track_operations.pretty_name = "Workload: paravirt operations"
+    track_operations.unit = "operations/iteration"
+    track_interrupt_percent.pretty_name = "Workload: share of interrupt operations"
+    track_interrupt_percent.unit = "%"
+
+
+class Time:
+    """Host time of ITERATIONS iterations."""
+
+    version = "1"
+    params = (HYPERVISORS, WORKLOADS, FORMS)
+    param_names = ("hypervisor", "workload", "form")
+    repeat, rounds, warmup_time = (1, 5, 1.0), 1, 0         # 255 rows
+
+    def setup(self, hypervisor, workload, form):
+        self.run = find_run(hypervisor, form, workload)
+
+    def time_workload(self, hypervisor, workload, form):
+        self.run.loop(workload, ITERATIONS)
+
+    time_workload.pretty_name = f"Workload: host time of {ITERATIONS} iterations"
