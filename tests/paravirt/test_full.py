@@ -383,6 +383,19 @@ def test_a_triple_fault_ends_the_guest(full: pvfast.Machine, image: GuestImage) 
 
 # --- Hostile guests --------------------------------------------------------------------------------------------------
 
+def test_code_at_the_very_end_of_memory(full: pvfast.Machine, image: GuestImage) -> None:
+    """An instruction that would go on behind the last byte of RAM is looked at as far as it is there."""
+    end = len(full.ram)
+    linear = end - image.physical + image.linear
+    code = b"\xb8" + (linear - 4).to_bytes(4, "little") + bytes.fromhex("90 90 ff e0 ff 15")
+    full.write(end - len(code), code)               # mov $here, %eax; nop; nop; here: jmp *%eax; call *(cut off)
+    full.hypervisor.code_changed(full, linear - len(code))
+    full.hypervisor.code_changed(full, linear - 2)
+    full.cpu.eip = linear - len(code)
+    full.run(max_instructions=50)
+    assert full.cpu.eip == linear - 4
+
+
 PIECES = [
     "0f00", "0f01", "0f20", "0f22", "0f30", "0f32", "8e", "8c", "9d", "9c", "cf", "cb", "ea", "9a", "ff", "e6", "6f",
     "f36d", "cd", "fa", "fb", "17", "0fb2", "0f35", "c705", "0f02", "c3", "66cf",

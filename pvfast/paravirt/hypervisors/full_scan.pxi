@@ -83,17 +83,19 @@ cdef void trap(Guest* g, CPU* cpu, u64 physical, bint trapped) noexcept nogil:
 
 
 cdef u32 original_code(Guest* g, CPU* cpu, u64 physical, u8* code, u32 room) noexcept nogil:
-    """Bytes up to the end of the page as the guest wrote them; how many."""
-    cdef u32 i, byte
+    """Bytes of guest memory up to the end of the page, as the guest wrote them; how many."""
+    cdef u32 i
     cdef u32 count = PAGE_SIZE - <u32>(physical & 0xFFF)
     cdef u32 page = find_code_page(g, <u32>(physical >> PAGE_BITS))
+    if not is_memory(g, cpu, <u32>(physical >> PAGE_BITS)):
+        return 0
     if count > room:
         count = room
-    for i in range(count):
-        physical_read(cpu, physical + i, 1, &byte)
-        if byte == HLT and page != NOTHING and get_bit(g.pages[page].trapped, (physical + i) & 0xFFF):
-            byte = g.pages[page].original[(physical + i) & 0xFFF]
-        code[i] = <u8>byte
+    memcpy(code, cpu.ram + physical, count)
+    if page != NOTHING:
+        for i in range(count):
+            if code[i] == HLT and get_bit(g.pages[page].trapped, (physical + i) & 0xFFF):
+                code[i] = g.pages[page].original[(physical + i) & 0xFFF]
     return count
 
 
@@ -168,7 +170,9 @@ cdef u32 branch_target(Instruction* insn, u32 linear) noexcept nogil:
 
 cdef void scan(Guest* g, CPU* cpu, u32 linear) noexcept nogil:
     """Make code harmless that is about to run: from here as far as it can be followed."""
-    follow(g, cpu, linear, 0, ANYWHERE)
+    cdef u64 physical
+    if not (guest_physical(g, cpu, linear, &physical) and is_scanned(g, physical)):
+        follow(g, cpu, linear, 0, ANYWHERE)
 
 
 cdef void follow(Guest* g, CPU* cpu, u32 linear, u64 first, u64 last) noexcept nogil:
