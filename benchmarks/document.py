@@ -11,7 +11,9 @@ from itertools import groupby
 from pathlib import Path
 
 from pvfast.experiments import HYPERVISORS, Matrix, Row, run_matrix, workload_names
+from pvfast.experiments.matrix import INTERRUPT_GROUPS
 from pvfast.experiments.sensitivity import Sensitivity, sensitivity
+from pvfast.guest import build
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 BEGIN, END = "<!-- measured:begin -->\n", "<!-- measured:end -->"
@@ -82,18 +84,35 @@ def ends(row: Sensitivity, name: str) -> str:
 
 
 def comparison(matrix: Matrix) -> str:
-    """Cycles of each workload under every hypervisor, patched, over bare hardware's."""
-    native = {row.benchmark: row for row in matrix.rows if row.hypervisor == "native"}
-    text = "Patched, modelled cycles of one iteration; in brackets, times those of bare hardware.\n\n"
+    """What each hypervisor replaces, and cycles of each workload under every one, over bare hardware's."""
+    image = build()
+    native = image.implementations("native")
+    text = table(("", *HYPERVISORS), (
+        ("operations replaced", *(sum(native[name] != target for name, target in image.implementations(each).items())
+                                  for each in HYPERVISORS)),
+        ("sites that become inline code", *(inlined(matrix, each) for each in HYPERVISORS))))
+    text += "\nPatched, modelled cycles of one iteration; in brackets, times those of bare hardware.\n\n"
 
     def cell(hypervisor: str, name: str) -> str:
-        row = matrix.row(hypervisor, name)
-        base = native[name].patched
-        if row.patched is None or base is None:
-            return "-"
-        return f"{row.patched.cycles} ({row.patched.cycles / base.cycles:.2f})"
-    return text + table(("", *HYPERVISORS), (
+        row, base = (matrix.row(each, name).patched for each in (hypervisor, "native"))
+        return "-" if row is None or base is None else f"{row.cycles} ({row.cycles / base.cycles:.2f})"
+    text += table(("", *HYPERVISORS), (
         (f"`{name}`", *(cell(hypervisor, name) for hypervisor in HYPERVISORS)) for name in workload_names()))
+    text += "\nOperations of one iteration on bare hardware, by group of the table.\n\n"
+    rows = [matrix.row("native", name) for name in workload_names()]
+    groups = sorted({group for row in rows for _, group, _ in row.operations} - INTERRUPT_GROUPS)
+    return text + table(("", "all", "interrupt", *groups, "share of interrupt operations"), (
+        (f"`{row.benchmark}`", row.executed, sum(n for _, group, n in row.operations if group in INTERRUPT_GROUPS),
+         *(sum(n for _, found, n in row.operations if found == group) or "" for group in groups),
+         f"{row.interrupt_percent:.0f} %") for row in rows))
+
+
+def inlined(matrix: Matrix, hypervisor: str) -> str:
+    """How many of the sites that the loops execute hold neither a call nor a jump once they are patched."""
+    sites = {site.label: site.after_text for row in matrix.rows if row.hypervisor == hypervisor and not row.variant
+             for site in row.sites}
+    plain = sum(not any(word in text for word in ("call", "jmp")) for text in sites.values())
+    return f"{plain} of {len(sites)}"
 
 
 def pages() -> dict[Path, str]:
