@@ -31,7 +31,7 @@ EXTRAS = $(BIN)/python -c 'import sys, tomllib; project = tomllib.load(open("pyp
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build run test gate check lint warnings stubs generator doctests checked bench bench-peers fuzz \
-    fuzz-bytes instructions operations wheel clean distclean
+    fuzz-bytes tables instructions operations wheel clean distclean
 
 help:
 	@sed -n '/^#   make/s/^# *//p' Makefile
@@ -124,6 +124,9 @@ fuzz: $(BUILT)
 
 instructions: $(VENV)/created
 	$(BIN)/python -m pvfast.isa.document docs/differential.json docs/instructions.md
+
+tables: $(BUILT)
+	$(BIN)/python -m benchmarks.document
 
 operations: $(BUILT)
 	$(BIN)/python -m pvfast.paravirt.document docs/operations.md

@@ -80,13 +80,15 @@ cdef void hardware_interrupt(Guest* g, CPU* cpu, u32 vector) noexcept nogil:
 
 cdef bint software_interrupt(Guest* g, CPU* cpu, u32 vector) noexcept nogil:
     """INT n for the guest itself. False: not allowed; the processor makes #GP(vector * 8 + 2) of it, for its own IDT
-    is empty. A trap gate for ring 3 can stand in the real IDT as it is, so it costs nothing more."""
+    is empty. A trap gate for ring 3 can stand in the real IDT as it is: the processor's own change of the ring."""
     cdef u32 high = <u32>(g.idt[vector] >> 32)
     cdef u32 dpl = high >> 13 & 3
     if g.idt[vector] == 0 or (cpu.cpl == 3 and dpl < 3):
         return False
     if dpl < 3 or high & GATE_KIND != GATE_TRAP:
         charge_trap(cpu)
+    elif cpu.cpl == 3:
+        charge_event(cpu, cpu.cost[COST_RING_IN])
     deliver(g, cpu, vector, 0, False)
     return True
 

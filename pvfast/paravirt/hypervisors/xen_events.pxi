@@ -66,6 +66,8 @@ cdef bint software_interrupt(Domain* d, CPU* cpu, u32 vector) noexcept nogil:
         return False
     if vector != 0x80:
         charge_trap(cpu)
+    elif cpu.cpl == 3:
+        charge_event(cpu, cpu.cost[COST_RING_IN])
     deliver_trap(d, cpu, vector, 0, False)
     return True
 
