@@ -4,7 +4,7 @@
 #   make check    linters, warnings, stubs, generator, doctests  make checked  the same tests on the checked build
 #   make gate     compare with pvfast-baseline.json, exactly     make build    set up the environment, and build
 #   make fuzz     1,000,000 cases, recorded under docs/          make fuzz-bytes  hostile machines, under sanitizers
-#   make bench    asv, on the last commit                        make bench-peers  docs/performance-table.md
+#   make bench    asv, on the last commit                        make bench-peers  docs/performance*.md
 #   make wheel    build a wheel and try it elsewhere             make instructions  docs/instructions.md, from the rows
 #   make operations  docs/operations.md, from the table
 #   make clean    remove what was built                          make distclean  ... and the environments
@@ -117,6 +117,7 @@ bench: $(VENV)/tools
 
 bench-peers: $(BUILT) $(VENV)/tools
 	$(BIN)/python -m benchmarks.report docs/performance-table.md $(ARGS)
+	$(BIN)/python -m benchmarks.speed
 
 fuzz: $(BUILT)
 	$(BIN)/python -m tests.differential.fuzz --report docs/differential.md $(ARGS)

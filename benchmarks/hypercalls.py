@@ -1,9 +1,12 @@
 """Hypercalls: what the host needs to serve one, beyond the guest's own instructions.
 
 Enters: a booted guest kernel. A loop that makes a cheap hypercall is put over one of its benchmarks, and the same loop
-without the hypercall is subtracted. Leaves: host time and exact figures. Next: latencies.py, the same by a callback.
+without the hypercall is subtracted; the same for an interrupt that Unicorn hands to a hook. Leaves: host time and exact
+figures. Next: speed.py, the table of the documentation.
 """
 
+import ctypes
+import statistics
 import time
 
 from .guest import FORMS, find_run
@@ -13,8 +16,14 @@ try:
     from pvfast.paravirt.hypervisors import kvm_interface, lhype_interface, vmi_interface, xen_interface
 except ImportError:                     # an older commit: everything is n/a
     assemble = None
+try:
+    import unicorn
+    from unicorn import x86_const
+    from unicorn.unicorn_py3.unicorn import uclib
+except ImportError:
+    unicorn = None
 
-HYPERCALLS = 10_000
+HYPERCALLS = 20_000
 HYPERVISORS = ("xen", "lhype", "vmi", "kvm")
 
 
@@ -79,6 +88,32 @@ class Caller:
         return taken[0] - taken[1]
 
 
+UNICORN_CODE = 0x1000
+#: int $0x80, or a NOP as long; decl %ecx; jnz to it.
+UNICORN_LOOPS = bytes.fromhex("cd80 49 75fb"), bytes.fromhex("6690 49 75fb")
+
+
+def unicorn_seconds(count: int, in_c: bool) -> float:
+    """The same of `count` interrupts on Unicorn, served by an empty hook in Python, or by one in C: libc's abs()."""
+    taken = []
+    for code in UNICORN_LOOPS:
+        engine = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_32)
+        engine.mem_map(0, 0x10000)
+        engine.mem_write(UNICORN_CODE, code)
+        engine.reg_write(x86_const.UC_X86_REG_ECX, count)
+        if in_c:
+            function = ctypes.cast(ctypes.CDLL(None).abs, ctypes.c_void_p)
+            everywhere = ctypes.c_uint64(1), ctypes.c_uint64(0)
+            uclib.uc_hook_add(engine._uch, ctypes.byref(ctypes.c_size_t()), unicorn.UC_HOOK_INTR, function, None,
+                              *everywhere)
+        else:
+            engine.hook_add(unicorn.UC_HOOK_INTR, lambda engine, vector, data: None)
+        start = time.process_time()
+        engine.emu_start(UNICORN_CODE, UNICORN_CODE + len(code))
+        taken.append(time.process_time() - start)
+    return taken[0] - taken[1]
+
+
 class Hypercalls:
     """Host time of HYPERCALLS hypercalls and their loop; what the guest is charged for one."""
 
@@ -109,3 +144,24 @@ class Hypercalls:
     track_beyond_loop.unit = "ns"
     track_cycles.pretty_name = "Hypercall: modelled cycles, with its loop"
     track_cycles.unit = "modelled cycles/hypercall and loop"
+
+
+class Speed:
+    """Unicorn's time for an interrupt with an empty hook in C over pvfast's for a hypercall, in interleaved pairs."""
+
+    version = "1"
+    params = HYPERVISORS
+    param_names = ("hypervisor",)
+
+    def setup(self, hypervisor):
+        if unicorn is None:
+            raise NotImplementedError("needs Unicorn")
+        self.caller = Caller(hypervisor)
+        self.caller.calls(HYPERCALLS)
+
+    def track_ratio(self, hypervisor):
+        return statistics.median(
+            unicorn_seconds(HYPERCALLS, in_c=True) / self.caller.seconds(HYPERCALLS) for _ in range(9))
+
+    track_ratio.pretty_name = "Hypercall: times faster than an empty hook in C on Unicorn"
+    track_ratio.unit = "Unicorn/pvfast"
