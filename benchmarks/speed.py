@@ -1,7 +1,8 @@
-"""How fast the host runs operations, hypercalls and the matrix: ``python -m benchmarks.speed``, for docs/performance.md.
+"""How fast the host runs operations, hypercalls and the matrix: ``python -m benchmarks.speed``.
 
-Enters: the loops of the built-in guest kernel. Leaves: the text between the marks of that page. Each figure is the
-median of TURNS in which every hypervisor runs once, in seconds of the host's processor. Next: report.py, other engines.
+Enters: the loops of the built-in guest kernel. Leaves: the text between the marks of docs/performance.md. Each
+figure is the median of TURNS in which every hypervisor runs once, in seconds of the host's processor. Next: report.py,
+other engines.
 """
 
 import statistics
@@ -77,9 +78,9 @@ def text() -> str:
     here = {name: engine for name, engine in engines().items() if name in ("pvfast", "unicorn")}
     return "\n".join((
         f"{versions(here)} Median of {TURNS} interleaved turns, in time of the host's processor.\n",
-        "Milliseconds for a million iterations of an operation's loop, loop included: indirect / patched, and in brackets\n"
-        "the patched one over that on bare hardware. An iteration executes as many paravirt operations as the second\n"
-        "column says.\n",
+        "Milliseconds for a million iterations of an operation's loop, loop included: indirect / patched, and\n"
+        "in brackets the patched one over that on bare hardware. An iteration executes as many paravirt operations as\n"
+        "the second column says.\n",
         table(("a million of", "operations", *HYPERVISORS), rows),
         "Nanoseconds for a hypercall that does next to nothing, beyond the guest's own instructions:\n",
         table(("", "ns"), hypercall_rows()),

@@ -29,6 +29,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
+@pytest.fixture
+def guest(environment: dict[str, str], tmp_path: Path) -> tuple[dict[str, str], Path]:
+    """A copy of the guest's project."""
+    paths = os.pathsep.join((str(tmp_path / "guest"), environment["PYTHONPATH"]))
+    return {**environment, "PYTHONPATH": paths, "ASV_PYTHONPATH": paths, "HOME": str(tmp_path)}, Path(
+        shutil.copytree(EXAMPLES / "guest", tmp_path / "guest"))
+
+
 def run(environment: dict[str, str], *arguments: str) -> str:
     return subprocess.run([sys.executable, *arguments], env=environment, check=True, capture_output=True, text=True,
                           timeout=120).stdout
@@ -73,3 +81,45 @@ def test_a_sweep_on_two_workers_of_a_cluster(environment: dict[str, str], tmp_pa
     wanted = points(workload_names(), ["native", "xen"], ["pentium4", "skylake", "skylake-retpoline"])
     assert len(rows) == len(wanted)
     assert output == sweep(wanted).to_csv()
+
+
+def test_a_guest_of_ones_own_is_measured(guest: tuple[dict[str, str], Path]) -> None:
+    environment, _ = guest
+    head, section, lock = run(environment, "-m", "small_kernel").splitlines()
+    assert head == "3 patch sites of 30 bytes; generic"
+    # Per site: two pushes, the call, the body, a return and two pops; patched, only the body.
+    assert "indirect 31 instructions" in section and "patched 20 instructions" in section
+    assert lock.endswith("0.0 %")
+    assert run(environment, "-m", "small_kernel", "pentium4") == run(environment, "-m", "small_kernel", "pentium4")
+
+
+SUITE = """
+import itertools
+from benchmarks import loops
+rows = [(suite, row) for suite in (loops.Loop, loops.Processor) for row in itertools.product(
+        *(suite.params if isinstance(suite.params[0], tuple) else (suite.params,)))]
+for suite, row in rows:
+    for name in vars(suite):
+        if name.startswith(("track_", "time_")):
+            print(suite.__name__, name, *row, getattr(suite(), name)(*row))
+print(loops.track_site_bytes())
+"""
+
+
+def test_its_suite_runs(guest: tuple[dict[str, str], Path]) -> None:
+    environment, folder = guest
+    rows = run({**environment, "PYTHONPATH": f"{folder}{os.pathsep}{environment['PYTHONPATH']}"}, "-P", "-c", SUITE)
+    assert "Loop track_instructions critical_section patched 20" in rows.splitlines()
+    overheads = [float(row.split()[-1]) for row in rows.splitlines() if row.startswith("Processor")]
+    assert len(overheads) == 6 and min(overheads) > 0
+
+
+def test_asv_runs_it(guest: tuple[dict[str, str], Path]) -> None:
+    pytest.importorskip("asv")
+    environment, folder = guest
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    for arguments in (("machine", "--yes"), ("run", "--python=same", "--quick", "--dry-run", "--bench", "track_")):
+        done = subprocess.run([sys.executable, "-m", "asv", *arguments], cwd=folder, env=environment,
+                              capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "track_site_bytes" in done.stdout and "failed" not in done.stdout

@@ -17,7 +17,7 @@ from pvfast.experiments.matrix import (
     run_matrix,
     workload_names,
 )
-from pvfast.experiments.runs import GuestRun, boot
+from pvfast.experiments.runs import GuestRun, boot, measure_loop
 from pvfast.experiments.tracing import TracedOperation, trace_iteration, trace_operations
 from pvfast.experiments.workloads import FORMS, Counts, Setting, overhead_percent, settings
 
@@ -39,6 +39,7 @@ __all__ = [
     "boot",
     "check_sites",
     "kernel_operation_names",
+    "measure_loop",
     "operation_names",
     "overhead_percent",
     "run_kernel",

@@ -1,9 +1,12 @@
 """How one machine is measured: an image in one form goes in; counts and host times per operation come out.
 
-`boot` is the one place that makes a machine for a hypervisor. A loop is run for N and for 2N iterations; what the
-second N cost is the loop's, and its baseline's is subtracted. Next: ``tracing.py``.
+`boot` is the one place that makes a machine for a hypervisor. `measure_loop` measures a loop of any guest on any
+machine: it is run for N and for 2N iterations, and what the second N cost is the loop's. Of the built-in guest's the
+baseline's is subtracted. Next: ``tracing.py``.
 """
 
+from collections.abc import Callable
+from functools import partial
 from time import perf_counter_ns
 
 from pvfast.core.engine import StopReason
@@ -99,6 +102,56 @@ def _first_fault(machine: Machine, image: GuestImage) -> str:
         f"{name} {value:#x}" for name, value in zip(_FAULT_WORDS, values, strict=True))
 
 
+def measure_loop(machine: Machine, loop: Callable[[int], object], what: str, iterations: int = ITERATIONS) -> Counts:
+    """What one iteration of a loop costs, on a machine with any guest.
+
+    Parameters
+    ----------
+    machine : Machine
+        Whose counters are read.
+    loop : callable
+        Called with a number of iterations: runs the loop that often, from where it begins to where it ends.
+    what : str
+        The loop's name, for the error.
+    iterations : int, optional
+        N: the loop is run for N iterations, which are not counted, because hypervisors and branch predictors learn
+        from them, then for N and for 2N.
+
+    Returns
+    -------
+    Counts
+        The way in and out cancels. Under a model that predicts branches cycles are their mean.
+
+    Raises
+    ------
+    GuestError
+        The iterations do not all cost the same.
+
+    Examples
+    --------
+    >>> from pvfast.assembly import assemble
+    >>> program = assemble("again: cli; sti; decl %ecx; jnz again; done:", 0x1000)
+    >>> machine = Machine(ram="1M")
+    >>> machine.write(0x1000, program.code)
+    >>> def loop(iterations):
+    ...     machine.cpu.eip, machine.cpu.ecx = 0x1000, iterations
+    ...     machine.run(until=program.labels["done"])
+    >>> measure_loop(machine, loop, "cli and sti").instructions
+    4
+    """
+    loop(iterations)
+    once = _counts(machine, loop, iterations)
+    twice = _counts(machine, loop, 2 * iterations)
+    return (twice - once).per(iterations, what, machine.processor.prediction is not None)
+
+
+def _counts(machine: Machine, loop: Callable[[int], object], iterations: int) -> Counts:
+    counters = machine.counters
+    before = Counts(counters.instructions, counters.cycles)
+    loop(iterations)
+    return Counts(counters.instructions, counters.cycles) - before
+
+
 class GuestRun:
     """A booted guest kernel whose patch sites have one form.
 
@@ -147,10 +200,7 @@ class GuestRun:
 
     def counts(self, name: str, iterations: int) -> Counts:
         """What a run of a loop costs, the way in and out included."""
-        counters = self.machine.counters
-        before = Counts(counters.instructions, counters.cycles)
-        self.loop(name, iterations)
-        return Counts(counters.instructions, counters.cycles) - before
+        return _counts(self.machine, partial(self.loop, name), iterations)
 
     def per_operation(self, name: str) -> Counts:
         """What one iteration costs, less the same of its baseline: the loop without its site.
@@ -187,10 +237,7 @@ class GuestRun:
             Its iterations do not all cost the same, or the guest did not come back.
         """
         if name not in self._loops:
-            self.loop(name, ITERATIONS)     # what hypervisors and predictors learn the first time is not the loop's
-            once = self.counts(name, ITERATIONS)
-            predicts = self.machine.processor.prediction is not None
-            self._loops[name] = (self.counts(name, 2 * ITERATIONS) - once).per(ITERATIONS, name, predicts)
+            self._loops[name] = measure_loop(self.machine, partial(self.loop, name), name)
         return self._loops[name]
 
     def host_ns(self, name: str, iterations: int) -> float:
