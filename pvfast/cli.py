@@ -109,21 +109,24 @@ def cli() -> None:
 @click.option("--trace", is_flag=True, help="Show the operations of one iteration of NAME, as they happen.")
 @click.option("--host-time/--no-host-time", default=True, show_default=True,
               help="Time the host too; every other figure is equal on every run.")
+@click.option("--plot", type=click.Path(), metavar="FILE", help="Draw the overheads to this file, too; ends in .svg.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.pass_context
 def run(ctx: click.Context, hypervisor: str, names: Sequence[str], image: str | None, processor: str, trace: bool,
-        host_time: bool, as_json: bool) -> None:
+        host_time: bool, plot: str | None, as_json: bool) -> None:
     """Measure workloads and operations with their patch sites as indirect calls, as direct calls and patched inline.
 
     HYPERVISOR is one of them, or all; each NAME a workload or an operation: all of them unless given.
     """
-    from pvfast.report import tables
+    from pvfast.report import plots, tables
     from pvfast.report.progress import progress_bar
 
+    if plot is not None and not plot.endswith(plots.PLOT_FILE):
+        raise click.BadParameter(f"a drawing's file ends in {plots.PLOT_FILE}", param_hint="--plot")
     if image is not None:
-        if hypervisor not in ("native", "all") or trace:
+        if hypervisor not in ("native", "all") or trace or plot:
             raise click.UsageError("--image measures a kernel on bare hardware, by its operations: say native, and "
-                                   "leave --trace out")
+                                   "leave --trace and --plot out")
         from pvfast.experiments import kernel_operation_names, run_kernel
         from pvfast.images import load_kernel
 
@@ -141,19 +144,44 @@ def run(ctx: click.Context, hypervisor: str, names: Sequence[str], image: str | 
     _check_choice("HYPERVISOR", [hypervisor], ("all", *hypervisor_names()))
     _check_choice("NAME", names, (*workload_names(), *operation_names()))
     if trace:
-        if hypervisor == "all" or len(names) != 1 or as_json:
+        if hypervisor == "all" or len(names) != 1 or as_json or plot:
             raise click.UsageError("--trace shows one NAME under one HYPERVISOR, as a table")
         tables.show(tables.trace_report(f"{names[0]} under {hypervisor}", trace_iteration(hypervisor, names[0])))
         return
     chosen = HYPERVISORS if hypervisor == "all" else (hypervisor,)
     with progress_bar() as report:
         matrix = run_matrix(chosen, names, host_time=host_time, processor=processor, progress=report)
+    if plot is not None:
+        plots.write_matrix_plot(plot, matrix)
     if as_json:
         _print(tables.to_json(matrix.as_dict()))
     else:
         tables.show(tables.matrix_report(matrix, sites=hypervisor != "all"))
     if not matrix.measured:
         ctx.exit(EXIT_NOT_MEASURED)
+
+
+@cli.command(epilog=_EXIT_CODES)
+@click.option("-o", "--output", type=click.Path(), default="report.html", show_default=True, help="The file to write.")
+@click.option("--asv", "asv_results", type=click.Path(),
+              help="Plot the history in this folder of asv's results; .asv/results unless given, if it is there.")
+def report(output: str, asv_results: str | None) -> None:
+    """Measure everything, and write one HTML page that works offline.
+
+    It has the matrix, histograms of operations, overheads by processor model, a profile by guest symbol, every patch
+    site, and asv's history.
+    """
+    from pvfast.report.contents import ASV_RESULTS, gather
+    from pvfast.report.html import write_page
+    from pvfast.report.progress import progress_bar
+    from pvfast.report.provenance import this_run
+
+    if asv_results is None and os.path.isdir(ASV_RESULTS):
+        asv_results = ASV_RESULTS
+    with progress_bar() as progress:
+        contents = gather(asv_results=asv_results, progress=progress)
+    _write(output, write_page(contents, this_run()))
+    click.echo(output)
 
 
 @cli.command(epilog=_EXIT_CODES)

@@ -20,7 +20,7 @@ from pvfast.isa.forms import FORMS as ISA_FORMS
 from pvfast.processor import MODELS
 from tests.images.synthetic import Kernel
 
-COMMANDS = ("run", "sites", "patch", "models", "calibrate", "isa")
+COMMANDS = ("run", "report", "sites", "patch", "models", "calibrate", "isa")
 
 
 def call(*arguments: str | Path) -> Result:
@@ -58,6 +58,8 @@ def test_version() -> None:
     ("sites", "vmlinux", "--json", "--csv"), ("patch", "vmlinux", "--hypervisor", "bochs"),
     ("patch", "vmlinux", "--vcpus", "1"), ("patch", "vmlinux", "--hypervisor", "xen", "--vcpus", "0"),
     ("run", "xen", "--image", "vmlinux"), ("run", "native", "--trace"), ("run", "--processor", "i4004"),
+    ("run", "--plot", "run.png"), ("run", "--image", "vmlinux", "--plot", "run.svg"),
+    ("run", "native", "null", "--trace", "--plot", "run.svg"),
 ])
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     result = call(*arguments)
@@ -133,6 +135,24 @@ def test_run_trace() -> None:
     assert result.exit_code == 0
     assert [line.split()[1] for line in result.output.splitlines()[3:-1]] == ["irq_disable", "iret"]
     assert "2 operations, 2 of them interrupt operations" in result.output
+
+
+def test_run_plots_to_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.svg"
+    result = call("run", "native", "irq_disable", "--no-host-time", "--plot", path)
+    assert result.exit_code == 0
+    assert "irq_disable" in result.stdout
+    assert path.read_text(encoding="utf-8").startswith("<svg ")
+    result = call("run", "native", "irq_disable", "--no-host-time", "--plot", tmp_path / "absent" / "run.svg")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("pvfast: error: cannot use ")
+
+
+def test_report_refuses_a_folder_that_is_not_asvs(tmp_path: Path) -> None:
+    result = call("report", "-o", tmp_path / "report.html", "--asv", tmp_path)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"pvfast: error: {tmp_path}")
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_run_json() -> None:

@@ -108,6 +108,11 @@ class Row:
         return self.hypervisor, self.benchmark, self.variant
 
     @property
+    def name(self) -> str:
+        """Benchmark and variant, for people."""
+        return f"{self.benchmark} ({self.variant})" if self.variant else self.benchmark
+
+    @property
     def executed(self) -> int:
         """How many operations an iteration executes."""
         return sum(count for _, _, count in self.operations)

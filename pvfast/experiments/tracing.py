@@ -22,6 +22,8 @@ from pvfast.paravirt.sites import CALL, CALL_CS, JMP_CS
 #: Iterations of a traced run: the last but one is whole, and what only the first ones do is over.
 _ITERATIONS = 4
 _LONGEST_INSTRUCTION = 15
+#: In a profile: code that has no label, because it is not in the kernel's image.
+OUTSIDE = "outside the kernel"
 _ADDRESS = re.compile(r"0x[0-9a-f]{8}\b")
 _FUSED_OPERATIONS = ("save_fl", "irq_disable")
 #: ``call *m32``, and with %cs: before it the call and the jump of entry code.
@@ -84,10 +86,49 @@ def path(run: GuestRun, name: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def profile(run: GuestRun, name: str) -> tuple[tuple[str, int], ...]:
+    """Where one iteration spends its instructions, by the labels of the guest's source.
+
+    Parameters
+    ----------
+    run : GuestRun
+    name : str
+        Of a `pvfast.guest.Benchmark`.
+
+    Returns
+    -------
+    tuple of (str, int)
+        Label, and how many instructions were executed from there up to the next one; the most first. `OUTSIDE` stands
+        for code that is not the kernel's, such as an option ROM.
+
+    Raises
+    ------
+    GuestError
+        The loop did not come round.
+
+    Examples
+    --------
+    >>> from pvfast.experiments import GuestRun, settings
+    >>> from pvfast.guest import build
+    >>> native, = settings(build(), "native")
+    >>> profile(GuestRun(native, "indirect"), "irq_disable")
+    (('site_irq_disable', 7), ('native_irq_disable', 2), ('bench_irq_disable', 1))
+    """
+    passed = list(_walk(run, name))
+    first, end = _one_iteration(run, name, passed)
+    labels = Labels(run.image)
+    counted = Counter(labels.enclosing(_kernel_address(run, at)) or OUTSIDE for at in passed[first:end])
+    return tuple(sorted(counted.items(), key=lambda row: (-row[1], row[0])))
+
+
 def _code(run: GuestRun, at: int) -> bytes:
     """Bytes at an address; those of a program that is over are still in the kernel's image."""
-    text = run.image.labels["user_text_page"] - USER_TEXT
-    return run.machine.read_linear(at if at >= PAGE_OFFSET else at + text, _LONGEST_INSTRUCTION)
+    return run.machine.read_linear(_kernel_address(run, at), _LONGEST_INSTRUCTION)
+
+
+def _kernel_address(run: GuestRun, at: int) -> int:
+    """Where the kernel has what is at an address: the text of its programs is part of its image."""
+    return at if at >= PAGE_OFFSET else at - USER_TEXT + run.image.labels["user_text_page"]
 
 
 def trace_operations(run: GuestRun, name: str) -> tuple[TracedOperation, ...]:
@@ -246,8 +287,13 @@ class Labels:
 
     def name(self, linear: int) -> str:
         """Label and offset of an address; the address itself outside the image."""
-        place = bisect_right(self._addresses, linear) - 1
-        if place < 0 or linear >= self._end:
+        label = self.enclosing(linear)
+        if not label:
             return f"{linear:#010x}"
-        offset = linear - self._addresses[place]
-        return self._names[place] + (f"+{offset:#x}" if offset else "")
+        offset = linear - self._addresses[bisect_right(self._addresses, linear) - 1]
+        return label + (f"+{offset:#x}" if offset else "")
+
+    def enclosing(self, linear: int) -> str:
+        """The last label up to an address; empty outside the image."""
+        place = bisect_right(self._addresses, linear) - 1
+        return self._names[place] if place >= 0 and linear < self._end else ""

@@ -5,6 +5,7 @@ models.py (the processors), generic.py and the other cost models; then core/, wh
 """
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 from collections.abc import Mapping
@@ -51,6 +52,11 @@ class Model:
     def costs(self) -> tuple[int, ...]:
         """Modelled cycles by class, in the order of `COST_CLASSES`."""
         return tuple(cost.cycles for cost in self.cycles.values())
+
+    @property
+    def costs_sha256(self) -> str:
+        """Of `costs`, in hexadecimal: equal where cycles may be compared."""
+        return hashlib.sha256(repr(self.costs).encode("ascii")).hexdigest()
 
     def with_costs(self, **cycles: int) -> Model:
         """The same with other cycles for some classes: what a result owes to an assumption.

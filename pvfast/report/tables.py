@@ -133,7 +133,7 @@ def _notes(rows: Sequence[Row]) -> list[RenderableType]:
     """One paragraph per note, with the rows it is about."""
     about: dict[str, list[str]] = {}
     for row in rows:
-        about.setdefault(row.note, []).append(_name(row))
+        about.setdefault(row.note, []).append(row.name)
     return [Text(f"{', '.join(names)}: {note}") for note, names in about.items() if note]
 
 
@@ -143,7 +143,7 @@ def _cost_table(matrix: Matrix, rows: Sequence[Row]) -> Table:
     for row in rows:
         times = (_slashed(matrix.host_ns(row, form) for form in FORMS),) if timed else ()
         counts = list(row.counts().values())
-        table.add_row(_name(row), _slashed(_figure(found, "instructions") for found in counts),
+        table.add_row(row.name, _slashed(_figure(found, "instructions") for found in counts),
                       _slashed(_figure(found, "cycles") for found in counts), _percent(row), *times)
     return table
 
@@ -338,10 +338,6 @@ def _table(columns: Sequence[str], left: int) -> Table:
 
 def _heading(text: str) -> Text:
     return Text(text, style="bold")
-
-
-def _name(row: Row) -> str:
-    return f"{row.benchmark} ({row.variant})" if row.variant else row.benchmark
 
 
 def _slashed(values: Iterable[object]) -> str:
