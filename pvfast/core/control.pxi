@@ -3,21 +3,11 @@
 # Enters: uops of forms_system.py rows whose `raw` names one of these. Leaves: the next uop, or the block.
 # Next: msr.pxi (model-specific registers).
 
-cdef enum:
-    DR6_WRITABLE = 0xE00F
-    DR7_ONE = 0x400
-
 cdef extern from *:
     """
-    #define PVFAST_DR6_ONES 0xFFFF0FF0u
-    #define PVFAST_DR7_WRITABLE 0xFFFF23FFu
-    #define PVFAST_CR0_BITS 0xE005003Fu
     #define PVFAST_EXTENDED_LEAF 0x80000000u
     #define PVFAST_HYPERVISOR_LEAF 0x40000000u
     """
-    const u32 DR6_ONES "PVFAST_DR6_ONES"
-    const u32 DR7_WRITABLE "PVFAST_DR7_WRITABLE"
-    const u32 CR0_BITS "PVFAST_CR0_BITS"                        # the defined ones: PG CD NW AM WP NE ET TS EM MP PE
     const u32 EXTENDED_LEAF "PVFAST_EXTENDED_LEAF"              # of CPUID: the first of the extended ones
     const u32 HYPERVISOR_LEAF "PVFAST_HYPERVISOR_LEAF"          # the first of those that hypervisors answer
 

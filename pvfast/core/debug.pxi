@@ -12,12 +12,6 @@
 # which it is set (CPU.resume_unit). The B0-B3 of breakpoints that are not enabled stay as they are.
 
 cdef enum:
-    DR6_BD = 0x2000             # SDM 3:17.2.3
-    DR6_BS = 0x4000
-    DR6_BT = 0x8000
-    DR7_ENABLES = 0xFF          # L0 G0 ... L3 G3
-    DR7_LOCAL = 0x155           # L0-L3 and LE: cleared by a task switch
-    DR7_GD = 0x2000
     ON_EXECUTION = 0            # R/Wn (SDM 3:17.2.4)
     ON_WRITE = 1
     ON_PORT = 2

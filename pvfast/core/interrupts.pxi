@@ -6,9 +6,6 @@ cdef enum:
     IDT_ERROR = 2           # error code bit 1: the index is one of the IDT (SDM 3:6.13)
     EXT_ERROR = 1           # error code bit 0: while delivering an event outside the program's will
 
-cdef enum:
-    RESTORED_FLAGS = ARITHMETIC | TF | DF | NT | AC | ID    # by IRET and POPF at any privilege
-
 
 cdef bint has_error_code(u32 vector) noexcept nogil:
     """SDM 3:6.15: #DF, #TS, #NP, #SS, #GP, #PF and #AC push one."""

@@ -5,25 +5,11 @@
 # the result in `replay`). Next: sem_stack.pxi. The inline fast paths of generated handlers are in access.pxd.
 
 cdef enum:
-    PTE_P = 0x1             # paging-structure entry bits (SDM 3:4.3, table 4-6; 3:4.4, table 4-11)
-    PTE_W = 0x2
-    PTE_U = 0x4
-    PTE_A = 0x20
-    PTE_D = 0x40
-    PTE_PS = 0x80           # of a PDE
-    PTE_PAT = 0x80          # of a PTE
-    PTE_G = 0x100
     PTE_PAT_LARGE = 0x1000  # of a PDE that maps a page
     PSE36_ADDRESS = 0x1E000         # of a 4 MiB PDE: address bits 35:32 ...
     PSE36_SHIFT = 32 - 13
-    LARGE_RESERVED_PSE36 = 0x3E0000     # ... and what stays reserved, with and without PSE-36
-    LARGE_RESERVED = 0x3FE000
+    LARGE_RESERVED_PSE36 = 0x3E0000     # ... and what stays reserved, not LARGE_RESERVED
     LARGE_RESERVED_PAE = 0x1FE000
-    PFE_P = 0x1             # page-fault error code (SDM 3:4.7)
-    PFE_W = 0x2
-    PFE_U = 0x4
-    PFE_RSVD = 0x8
-    PFE_FETCH = 0x10
 
 cdef extern from *:
     """

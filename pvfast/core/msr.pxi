@@ -8,16 +8,12 @@
 
 cdef enum:
     MSR_P5_MC_TYPE = 0x1            # behind MSR_P5_MC_ADDR, 0
-    MSR_TSC = 0x10
     MSR_PLATFORM_ID = 0x17
     MSR_APIC_BASE = 0x1B
     MSR_BIOS_UPDATE_TRIGGER = 0x79
     MSR_BIOS_SIGNATURE = 0x8B
     MSR_COUNTER0 = 0xC1             # P6 family: PerfCtr0 and 1
     MSR_MTRR_CAP = 0xFE
-    MSR_SYSENTER_CS = 0x174
-    MSR_SYSENTER_ESP = 0x175
-    MSR_SYSENTER_EIP = 0x176
     MSR_MCG_CAP = 0x179
     MSR_MCG_STATUS = 0x17A
     MSR_EVENT_SELECT0 = 0x186       # P6 family: PerfEvtSel0 and 1

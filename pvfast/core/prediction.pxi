@@ -1,12 +1,13 @@
 # Branch prediction of a processor model: what a branch that goes elsewhere than predicted costs.
 #
-# Enters: two pseudo-uops that decode_block() puts into every block while a model predicts. Leaves: cycles charged at the
-# boundary behind the branch. Next: run.pxi.
+# Enters: two pseudo-uops that decode_block() puts into every block while a model predicts. Leaves: cycles charged at
+# the boundary behind the branch. Next: run.pxi.
 #
 # Design: the branch handlers know nothing of this. `mark_branch` stands before a block's terminator and notes it;
-# `judge_branch` is the first uop of every block and sees where the branch has gone. A branch that leads to the dispatcher
-# is judged there. So every boundary sees the same cycles, however blocks are cut, linked or fused, and a machine whose
-# model does not predict has neither uop. A branch is known by the linear address behind it: it is the same fused or not.
+# `judge_branch` is the first uop of every block and sees where the branch has gone. A branch that leads to the
+# dispatcher is judged there. So every boundary sees the same cycles, however blocks are cut, linked or fused, and a
+# machine whose model does not predict has neither uop. A branch is known by the linear address behind it: it is the
+# same fused or not.
 
 cdef u32 predict_conditional(Predictor* p, bint taken) noexcept nogil:
     """A table of two-bit counters, by address (a bimodal predictor); they begin at "weakly not taken"."""

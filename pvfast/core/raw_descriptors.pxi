@@ -3,12 +3,6 @@
 # Enters: uops of forms_system.py rows. Leaves: ZF, and perhaps a register; no fault but those of reading memory.
 # Next: ports.pxi.
 
-cdef enum:
-    LAR_TYPES = 0x1A3E      # system types 1-5, 9, 11, 12 (SDM 2, LAR, table 3-57)
-    LSL_TYPES = 0x0A0E      # system types 1-3, 9, 11 (SDM 2, LSL, table 3-61)
-    LAR_RESULT = 0xFFFF00   # type, S, DPL, P, AVL, D/B, G; processors leave the limit's upper bits in
-
-
 cdef bint visible(CPU* cpu, u32 selector, Descriptor* d) noexcept nogil:
     """The privilege rule of all four: conforming code always, the rest when DPL >= CPL and RPL."""
     if is_code(d.attributes) and d.attributes & SEG_CONFORMING:

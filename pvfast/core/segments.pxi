@@ -20,21 +20,6 @@ cdef enum:
     NOTHING = 0                         # a null selector's index
     CODE_SEGMENT = SEG_S | SEG_CODE
     ATTRIBUTES = 0xF0FF                 # the attribute word without limit bits 16-19
-    # System descriptor types (SDM 3:3.5, table 3-2)
-    TYPE_TSS16 = 0x1
-    TYPE_LDT = 0x2
-    TYPE_TSS16_BUSY = 0x3
-    TYPE_CALL_GATE16 = 0x4
-    TYPE_TASK_GATE = 0x5
-    TYPE_INTERRUPT_GATE16 = 0x6
-    TYPE_TRAP_GATE16 = 0x7
-    TYPE_TSS32 = 0x9
-    TYPE_TSS32_BUSY = 0xB
-    TYPE_CALL_GATE32 = 0xC
-    TYPE_INTERRUPT_GATE32 = 0xE
-    TYPE_TRAP_GATE32 = 0xF
-    TYPE_BUSY = 0x2
-    TYPE_32 = 0x8                       # of TSSs and gates
     # 32-bit TSS (SDM 3:7.2.1, figure 7-2)
     TSS32_IO_MAP_BASE = 102
     TSS32_LIMIT = 103

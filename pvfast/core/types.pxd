@@ -79,6 +79,7 @@ cdef enum:
     CR0_EM = 0x4
     CR0_TS = 0x8
     CR0_ET = 0x10
+    CR0_NE = 0x20
     CR0_WP = 0x10000
     CR0_AM = 0x40000
     CR0_NW = 0x20000000
@@ -97,13 +98,53 @@ cdef enum:
     CR4_OSXMMEXCPT = 0x400
 cdef enum:
     EFER_NXE = 0x800        # IA32_EFER (SDM 3:2.2.1)
+cdef enum:                  # debug registers (SDM 3:17.2)
+    DR6_WRITABLE = 0xE00F
+    DR6_BD = 0x2000
+    DR6_BS = 0x4000
+    DR6_BT = 0x8000
+    DR7_ONE = 0x400
+    DR7_ENABLES = 0xFF      # L0 G0 ... L3 G3
+    DR7_LOCAL = 0x155       # L0-L3 and LE: cleared by a task switch
+    DR7_GD = 0x2000
+cdef enum:                  # model-specific registers (SDM 4:2); msr.pxi has the others
+    MSR_TSC = 0x10
+    MSR_SYSENTER_CS = 0x174
+    MSR_SYSENTER_ESP = 0x175
+    MSR_SYSENTER_EIP = 0x176
+cdef enum:
+    RESTORED_FLAGS = ARITHMETIC | TF | DF | NT | AC | ID        # by IRET and POPF at any privilege
+
+# --- Paging (SDM 3:4.3, table 4-6; 3:4.4, table 4-11) ----------------------------------------------------------------
+cdef enum:
+    PTE_P = 0x1
+    PTE_W = 0x2
+    PTE_U = 0x4
+    PTE_PWT = 0x8
+    PTE_A = 0x20
+    PTE_D = 0x40
+    PTE_PS = 0x80           # of a PDE
+    PTE_PAT = 0x80          # of a PTE
+    PTE_G = 0x100
+    LARGE_RESERVED = 0x3FE000       # of a PDE that maps 4 MiB, without PSE-36
+    PFE_P = 0x1             # page-fault error code (SDM 3:4.7)
+    PFE_W = 0x2
+    PFE_U = 0x4
+    PFE_RSVD = 0x8
+    PFE_FETCH = 0x10
 cdef extern from *:
     """
     #define PVFAST_CR0_PG 0x80000000u
+    #define PVFAST_CR0_BITS 0xE005003Fu
+    #define PVFAST_DR6_ONES 0xFFFF0FF0u
+    #define PVFAST_DR7_WRITABLE 0xFFFF23FFu
     #define PVFAST_GUEST_SPACE 0x100000000ull
     #define PVFAST_OVERDRAWN 0x8000000080000000ull
     """
     const u32 CR0_PG "PVFAST_CR0_PG"
+    const u32 CR0_BITS "PVFAST_CR0_BITS"        # the defined ones: PG CD NW AM WP NE ET TS EM MP PE
+    const u32 DR6_ONES "PVFAST_DR6_ONES"
+    const u32 DR7_WRITABLE "PVFAST_DR7_WRITABLE"
     const u64 GUEST_SPACE "PVFAST_GUEST_SPACE"  # bytes reserved for guest-physical memory
     const u64 OVERDRAWN "PVFAST_OVERDRAWN"      # the sign bits of both halves of CPU.left
     const u64 NEVER "UINT64_MAX"        # a deadline or budget that is none
@@ -143,6 +184,24 @@ cdef enum:
     SEG_DB = 0x4000
     SEG_G = 0x8000
     SEG_NULL = 0x10000      # ours: the register holds a null selector; any use faults
+cdef enum:                  # system descriptor types (SDM 3:3.5, table 3-2)
+    TYPE_TSS16 = 0x1
+    TYPE_LDT = 0x2
+    TYPE_TSS16_BUSY = 0x3
+    TYPE_CALL_GATE16 = 0x4
+    TYPE_TASK_GATE = 0x5
+    TYPE_INTERRUPT_GATE16 = 0x6
+    TYPE_TRAP_GATE16 = 0x7
+    TYPE_TSS32 = 0x9
+    TYPE_TSS32_BUSY = 0xB
+    TYPE_CALL_GATE32 = 0xC
+    TYPE_INTERRUPT_GATE32 = 0xE
+    TYPE_TRAP_GATE32 = 0xF
+    TYPE_BUSY = 0x2
+    TYPE_32 = 0x8           # of TSSs and gates
+    LAR_TYPES = 0x1A3E      # types 1-5, 9, 11, 12 (SDM 2, LAR, table 3-57)
+    LSL_TYPES = 0x0A0E      # types 1-3, 9, 11 (SDM 2, LSL, table 3-61)
+    LAR_RESULT = 0xFFFF00   # type, S, DPL, P, AVL, D/B, G; processors leave the limit's upper bits in
 
 cdef struct Segment:
     u64 base                # linear

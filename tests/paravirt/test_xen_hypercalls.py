@@ -246,6 +246,14 @@ def test_debug_registers(domain: Domain) -> None:
     assert domain.hypercall(Hypercall.GET_DEBUGREG, 1) == 0x1234
 
 
+def test_a_breakpoint_reaches_the_guest(domain: Domain) -> None:
+    domain.hypercall(Hypercall.SET_DEBUGREG, 0, domain.scratch)
+    domain.hypercall(Hypercall.SET_DEBUGREG, 7, 0xD0001)        # DR0: writes of 4 bytes
+    domain.machine.cpu.ebx = domain.scratch
+    domain.execute("8903 90", steps=2)                          # mov %eax, (%ebx); nop
+    assert domain.hypercall(Hypercall.GET_DEBUGREG, 6) & 0xF == 1
+
+
 def test_console(domain: Domain) -> None:
     domain.machine.write_linear(domain.scratch, b"hello\n")
     assert domain.hypercall(Hypercall.CONSOLE_IO, 0, 6, domain.scratch) == 6

@@ -7,23 +7,9 @@
 
 cdef enum:
     HLT = 0xF4
-    CR0_NE = 0x20
     CR0_GUEST = CR0_TS | CR0_EM | CR0_MP | CR0_NE | CR0_AM      # bits that the processor's CR0 takes from the guest's
     CR4_GUEST = CR4_TSD | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT
     CR4_KNOWN = CR4_GUEST | CR4_DE | CR4_PSE | CR4_PGE
-    RESTORED = ARITHMETIC | TF | DF | NT | AC | ID              # EFLAGS that POPF and IRET load at any privilege
-    DR6_SINGLE_STEP = 0x4000
-    DR7_ONE = 0x400
-    MSR_TSC = 0x10
-    MSR_SYSENTER_CS = 0x174
-
-cdef extern from *:
-    """
-    #define PVFAST_FULL_CR0_BITS 0xE005003Fu
-    #define PVFAST_FULL_DR6_ONES 0xFFFF0FF0u
-    """
-    const u32 CR0_BITS "PVFAST_FULL_CR0_BITS"
-    const u32 DR6_ONES "PVFAST_FULL_DR6_ONES"
 
 
 cdef bint emulate(Guest* g, CPU* cpu, u32 vector, u32 error) noexcept nogil:
@@ -58,7 +44,7 @@ cdef bint emulate(Guest* g, CPU* cpu, u32 vector, u32 error) noexcept nogil:
     cpu.surplus -= 1                    # one instruction more has retired
     g.emulated += 1
     if tf:
-        cpu.debug_traps |= DR6_SINGLE_STEP
+        cpu.debug_traps |= DR6_BS
     return True
 
 
@@ -122,7 +108,7 @@ cdef bint on_stack(Guest* g, CPU* cpu, u32 distance, u32 size, u32* value) noexc
 
 cdef void load_flags(Guest* g, CPU* cpu, u32 value, u32 size) noexcept nogil:
     """POPF and IRET in ring 0: IF and IOPL are the guest's own."""
-    set_eflags(cpu, value, RESTORED if size == 4 else RESTORED & 0xFFFF)
+    set_eflags(cpu, value, RESTORED_FLAGS if size == 4 else RESTORED_FLAGS & 0xFFFF)
     update_mode(cpu)                    # AC
     g.iopl = (value & IOPL) >> IOPL_SHIFT
     allow_interrupts(g, cpu, value & EFLAGS_IF != 0)
@@ -148,16 +134,16 @@ cdef bint emulate_flags(Guest* g, CPU* cpu, Instruction* insn, u32* next) noexce
             return False
         move_stack(cpu, insn.size)
         load_flags(g, cpu, value, insn.size)
-    elif is_port_access(opcode):
+    elif is_port_instruction(opcode):
         begin_step(g, cpu, STEP_PORT)
     else:
         return False
     return True
 
 
-cdef bint is_port_access(u32 opcode) noexcept nogil:
+cdef bint is_port_instruction(u32 opcode) noexcept nogil:
     """INS, OUTS, IN, OUT."""
-    return 0x6C <= opcode <= 0x6F or 0xE4 <= opcode <= 0xE7 or 0xEC <= opcode <= 0xEF
+    return 0x6C <= opcode <= 0x6F or is_port_access(opcode)
 
 
 # --- Transfers -------------------------------------------------------------------------------------------------------
@@ -351,11 +337,6 @@ cdef bint emulate_system(Guest* g, CPU* cpu, Instruction* insn, u32* next) noexc
     return True
 
 
-cdef void set_wide(CPU* cpu, u64 value) noexcept nogil:
-    cpu.gpr[EAX].q = <u32>value
-    cpu.gpr[EDX].q = <u32>(value >> 32)
-
-
 cdef bint emulate_group6(Guest* g, CPU* cpu, Instruction* insn) noexcept nogil:
     """SLDT, STR, LLDT, LTR, VERR, VERW."""
     cdef u32 selector, low, high
@@ -472,9 +453,9 @@ cdef bint emulate_move(Guest* g, CPU* cpu, Instruction* insn) noexcept nogil:
         if second == 0x21:
             cpu.gpr[insn.rm].q = g.dr[number]
         elif number == 6:
-            g.dr[6] = value & 0xE00F | DR6_ONES
+            g.dr[6] = value & DR6_WRITABLE | DR6_ONES
         elif number == 7:
-            g.dr[7] = value & 0xFFFF23FFu | DR7_ONE
+            g.dr[7] = value & DR7_WRITABLE | DR7_ONE
         else:
             g.dr[number] = value
         return True
@@ -524,12 +505,12 @@ cdef bint emulate_msr(Guest* g, CPU* cpu, bint write) noexcept nogil:
             g.sysenter_cs = <u32>value
         else:
             set_wide(cpu, g.sysenter_cs)
-    elif msr == MSR_SYSENTER_CS + 1:
+    elif msr == MSR_SYSENTER_ESP:
         if write:
             g.sysenter_esp = <u32>value
         else:
             set_wide(cpu, g.sysenter_esp)
-    elif msr == MSR_SYSENTER_CS + 2:
+    elif msr == MSR_SYSENTER_EIP:
         if write:
             g.sysenter_eip = <u32>value
         else:
@@ -558,7 +539,7 @@ cdef bint emulate_for_user(Guest* g, CPU* cpu, Instruction* insn, u32* next) noe
         scan(g, cpu, cpu.eip)
         next[0] = cpu.eip
         return True
-    if error == 0 and is_port_access(opcode):
+    if error == 0 and is_port_instruction(opcode):
         if 0xE4 <= opcode <= 0xE7:
             port = <u32>insn.immediate & 0xFF
         if g.iopl == 3 or port_is_allowed(g, cpu, port, size):

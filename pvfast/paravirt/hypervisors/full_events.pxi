@@ -99,8 +99,7 @@ cdef void deliver(Guest* g, CPU* cpu, u32 vector, u32 error, bint has_error, u32
 cdef bint enter_gate(Guest* g, CPU* cpu, u32 vector, u32 error, bint has_error, u32 kind) noexcept nogil:
     """All or nothing. The gates of 32-bit interrupts and traps are those there are."""
     cdef u32 frame[6]
-    cdef u32 low, high, type, ss, esp, selector, i
-    cdef u32 count = 0
+    cdef u32 low, high, type, ss, esp, selector, flags, count, i
     cdef u32 gate_error = vector * 8 + 2
     if vector * 8 + 7 > g.idt_limit:
         return refuse(cpu, VECTOR_GP, gate_error)
@@ -108,7 +107,7 @@ cdef bint enter_gate(Guest* g, CPU* cpu, u32 vector, u32 error, bint has_error, 
             and guest_read(g, cpu, g.idt_base + vector * 8 + 4, 4, &high)):
         return False
     type = high >> 8 & (SEG_S | SEG_TYPE)
-    if type != 0xE and type != 0xF:
+    if type != TYPE_INTERRUPT_GATE32 and type != TYPE_TRAP_GATE32:
         return refuse(cpu, VECTOR_GP, gate_error)
     if kind == EVENT_SOFTWARE and cpu.cpl == 3 and high >> 13 & 3 != 3:
         return refuse(cpu, VECTOR_GP, gate_error)
@@ -127,21 +126,13 @@ cdef bint enter_gate(Guest* g, CPU* cpu, u32 vector, u32 error, bint has_error, 
                 and guest_read(g, cpu, g.tr_base + TSS_SS0, 2, &ss)):
             return False
         ss = real_selector(ss)
-        frame[0] = cpu.seg[SS].selector
-        frame[1] = cpu.gpr[ESP].d
-        count = 2
-    frame[count] = guest_flags(g, cpu)
+    flags = guest_flags(g, cpu)
     if kind == EVENT_FAULT and vector != VECTOR_DB and vector != VECTOR_BP and vector != VECTOR_OF:
-        frame[count] |= RF
-    frame[count + 1] = own_selector(cpu, CS)
-    frame[count + 2] = cpu.eip
-    count += 3
-    if has_error:
-        frame[count] = error
-        count += 1
+        flags |= RF
+    count = make_frame(cpu, frame, flags, own_selector(cpu, CS), error, has_error)
     for i in range(4):
         if interrupt_guest(cpu, real_selector(selector), low & 0xFFFF | (high & 0xFFFF0000u), ss, esp, frame, count):
-            if type == 0xE:
+            if type == TYPE_INTERRUPT_GATE32:
                 g.interrupts = False
             scan(g, cpu, <u32>cpu.seg[CS].base + cpu.eip)
             return True

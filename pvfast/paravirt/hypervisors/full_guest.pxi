@@ -11,7 +11,6 @@
 # stay. So the kernel's own pages are not faulted in again at each switch.
 
 cdef enum:
-    KERNEL_RING = 1
     PAGE_BITS = 12
     TABLE_PAGES = 1024                  # one shadow table for each region of 4 MiB
     ENTRIES = 1024
@@ -22,18 +21,7 @@ cdef enum:
     MAX_STEP_PAGES = 4
     TABLE_FRAMES = 2 * (LDT_PAGES + 1)  # that GDT and LDT may lie in
     NOTHING = 0xFFFFF                   # an index or frame that is none
-    PTE_P = 0x1
-    PTE_W = 0x2
-    PTE_U = 0x4
-    PTE_A = 0x20
-    PTE_D = 0x40
-    PTE_PS = 0x80
     SHADOW_BITS = PTE_P | PTE_A | PTE_D
-    LARGE_RESERVED = 0x3FE000           # bits of a 4 MiB entry, without PSE-36
-    PFE_P = 0x1
-    PFE_W = 0x2
-    PFE_U = 0x4
-    PFE_RSVD = 0x8
 
 cdef enum Step:
     STEP_NONE

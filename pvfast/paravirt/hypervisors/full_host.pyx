@@ -3,8 +3,8 @@
 """Full virtualization by ring compression: ring 0 under a kernel that knows of no hypervisor, served inside the core.
 
 Enters: a guest image. Leaves: the guest at the entry of bare hardware, its kernel in ring 1; from then on everything
-that traps. Reading order: full_guest.pxi (memory), full_decoder.pxi, full_scan.pxi (what does not trap is made to),
-full_tables.pxi (segments), full_emulation.pxi, full_events.pxi, this file.
+that traps. Reading order: ring1.pxi, full_guest.pxi (memory), full_decoder.pxi, full_scan.pxi (what does not trap
+is made to), full_tables.pxi (segments), full_emulation.pxi, full_events.pxi, this file.
 
 The host itself is no guest code. Its page tables lie in RAM that the guest has no entry for.
 """
@@ -25,6 +25,7 @@ from pvfast.processor.cpuid import feature_word
 
 include "generated/constants.pxi"
 
+include "ring1.pxi"
 include "full_guest.pxi"
 include "full_decoder.pxi"
 include "full_scan.pxi"

@@ -16,15 +16,9 @@ cdef enum:
     RPL = 3
     TI = 4
     INDEX = 0xFFF8
-    TYPE_LDT = 0x2
-    TYPE_TSS32 = 0x9
-    TYPE_TSS32_BUSY = 0xB
     TSS_ESP0 = 4
     TSS_SS0 = 8
     TSS_IO_MAP_BASE = 102
-    LAR_TYPES = 0x1A3E      # system types 1-5, 9, 11, 12 (SDM 2, LAR, table 3-57)
-    LSL_TYPES = 0x0A0E      # system types 1-3, 9, 11 (SDM 2, LSL, table 3-61)
-    LAR_RESULT = 0xFFFF00
 
 
 cdef u32 real_selector(u32 selector) noexcept nogil:
@@ -40,19 +34,6 @@ cdef u32 own_selector(CPU* cpu, u32 segment) noexcept nogil:
 
 
 # --- Copies ----------------------------------------------------------------------------------------------------------
-
-cdef u64 harmless(u32 low, u32 high) noexcept nogil:
-    """What the processor gets for a descriptor of the guest: nothing for one of the system, ring 1 for ring 0.
-
-    The accessed bit is set: the processor does not write to the copies.
-    """
-    cdef u32 rights = SEG_P << 8 | SEG_S << 8
-    if high & rights != rights:
-        return 0
-    if not high & (SEG_DPL << 8):
-        high |= KERNEL_RING << (8 + SEG_DPL_SHIFT)
-    return <u64>(high | SEG_ACCESSED << 8) << 32 | low
-
 
 cdef void make_stale(Guest* g, CPU* cpu) noexcept nogil:
     """The guest's tables are not what they were: nothing is to be loaded from the copies."""
@@ -76,7 +57,7 @@ cdef u64 copied(Guest* g, CPU* cpu, u32 linear) noexcept nogil:
     cdef u32 low, high
     if not (guest_read(g, cpu, linear, 4, &low) and guest_read(g, cpu, linear + 4, 4, &high)):
         return 0
-    return harmless(low, high)
+    return outside_ring_0(<u64>high << 32 | low)
 
 
 cdef void synchronise(Guest* g, CPU* cpu) noexcept nogil:

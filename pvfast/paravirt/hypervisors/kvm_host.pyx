@@ -29,7 +29,6 @@ include "kvm_numbers.pxi"
 cdef enum:
     HYPERCALLS = 4
     MMU_OPS = 4
-    DR6_SINGLE_STEP = 0x4000
     BOOT = 1199145600           # seconds since 1970: 1 January 2008, when every machine is powered on
 
 BOOT_SECONDS = BOOT
@@ -91,7 +90,7 @@ cdef void leave_guest(CPU* cpu, u32 length) noexcept nogil:
     cpu.surplus -= 1
     cpu.faults -= 1
     if cpu.eflags & TF:
-        cpu.debug_traps |= DR6_SINGLE_STEP
+        cpu.debug_traps |= DR6_BS
     charge_event(cpu, cpu.cost[COST_VM_EXIT] + cpu.cost[COST_HYPERCALL])
 
 

@@ -6,7 +6,6 @@
 # page tables are where the processor can walk them: in RAM behind the guest's.
 
 cdef enum:
-    FIRST_EXTERNAL_VECTOR = 0x20
     SYSCALL_VECTOR = 0x80
     GATES = FIRST_EXTERNAL_VECTOR + LGUEST_IRQS         # lguest keeps these, and the system call's
     SYSCALL_GATE = GATES
@@ -14,8 +13,6 @@ cdef enum:
     HYPERCALLS = LHCALL_SEND_INTERRUPTS + 1
     LHCALL_UNUSED = 11                  # in every release
     GATE_TYPE_SHIFT = 8
-    GATE_INTERRUPT = 0xE
-    GATE_TRAP = 0xF
     GATE_PRESENT = 0x8000
     GATE_DPL_SHIFT = 13
 
@@ -135,19 +132,9 @@ cdef void write_timestamp(Guest* g, CPU* cpu) noexcept nogil:
 
 # --- Descriptors -----------------------------------------------------------------------------------------------------
 
-cdef u64 fixed_descriptor(u64 descriptor) noexcept nogil:
-    """As lguest's fixup_gdt_table: nothing of the system, no ring 0, accessed, for the copy is not to be written."""
-    cdef u32 high = <u32>(descriptor >> 32)
-    if not high & (SEG_P << 8) or not high & (SEG_S << 8):
-        return 0
-    if not high & (SEG_DPL << 8):
-        high |= GUEST_PL << (SEG_DPL_SHIFT + 8)
-    return <u64>(high | SEG_ACCESSED << 8) << 32 | <u32>descriptor
-
-
 cdef void read_descriptors(Guest* g, CPU* cpu, u32 physical, u32 first, u32 count) noexcept nogil:
     cdef u32 i, low, high
     for i in range(count):
         low = get_word(cpu, physical + 8 * i)
         high = get_word(cpu, physical + 8 * i + 4)
-        g.gdt[first + i] = fixed_descriptor(<u64>high << 32 | low)
+        g.gdt[first + i] = outside_ring_0(<u64>high << 32 | low)

@@ -3,7 +3,7 @@
 """lhype's side of the interface: ring 0 under a paravirtual guest with shadow page tables, served inside the core.
 
 Enters: a guest image. Leaves: the guest behind its signature, and from then on every interrupt, exception and hypercall
-of it. Reading order: lhype_guest.pxi, lhype_pages.pxi, lhype_traps.pxi, lhype_hypercalls.pxi, this file.
+of it. Reading order: ring1.pxi, lhype_guest.pxi, lhype_pages.pxi, lhype_traps.pxi, lhype_hypercalls.pxi, this file.
 
 The host is no guest code: it plays ring 0 from outside. The guest kernel runs in ring 1, user code in ring 3.
 """
@@ -26,6 +26,7 @@ include "lhype_numbers.pxi"
 cdef enum:
     NSEC_PER_SEC = 1000000000
 
+include "ring1.pxi"
 include "lhype_guest.pxi"
 include "lhype_pages.pxi"
 include "lhype_traps.pxi"
@@ -89,7 +90,8 @@ cdef class LhypeHost(HypervisorBase):
 
     def __init__(self, release="2.6.23"):
         if release not in _RELEASES:
-            raise PvfastError(f"no interface of lguest is recorded for Linux {release}: choose {' or '.join(_RELEASES)}")
+            raise PvfastError(f"no interface of lguest is recorded for Linux {release}: choose "
+                              f"{' or '.join(_RELEASES)}")
         choose_layout(self.guest, release == _RELEASES[1])
 
     def start(self, machine, image):

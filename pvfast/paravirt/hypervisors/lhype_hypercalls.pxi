@@ -130,7 +130,7 @@ cdef void load_gdt_entry(Guest* g, CPU* cpu, u32 number, u32 low, u32 high) noex
     if number >= LGUEST_GDT_ENTRIES:
         kill_guest(g, cpu, KILLED_BAD_GDT)
     else:
-        g.gdt[number] = fixed_descriptor(<u64>high << 32 | low)
+        g.gdt[number] = outside_ring_0(<u64>high << 32 | low)
 
 
 cdef void load_tls(Guest* g, CPU* cpu, u32 table) noexcept nogil:
@@ -148,7 +148,7 @@ cdef void load_idt_entry(Guest* g, CPU* cpu, u32 vector, u32 low, u32 high) noex
         return
     if not high & GATE_PRESENT:
         g.idt[index] = 0
-    elif type != GATE_INTERRUPT and type != GATE_TRAP:
+    elif type != TYPE_INTERRUPT_GATE32 and type != TYPE_TRAP_GATE32:
         kill_guest(g, cpu, KILLED_BAD_IDT_TYPE)
     else:
         g.idt[index] = <u64>high << 32 | low

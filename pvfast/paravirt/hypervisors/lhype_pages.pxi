@@ -12,18 +12,9 @@
 # from outside finds it mapped.
 
 cdef enum:
-    PTE_P = 0x1
-    PTE_W = 0x2
-    PTE_U = 0x4
-    PTE_PWT = 0x8
-    PTE_A = 0x20
-    PTE_D = 0x40
-    PTE_PS = 0x80
     PTE_FLAGS = 0xFFF
     PGD_FLAGS = 0x67        # _PAGE_TABLE: all that a guest's directory entry may have
     SHADOW_FLAGS = PTE_P | PTE_W | PTE_U | PTE_A | PTE_D
-    PFE_W = 0x2
-    PFE_U = 0x4
     TABLE_ENTRIES = 1024
     PGDIR_SHIFT = 22
 

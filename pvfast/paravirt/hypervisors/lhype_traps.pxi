@@ -18,7 +18,9 @@ cdef u32 gate_type(u64 gate) noexcept nogil:
 cdef bint is_direct(u32 vector, u64 gate) noexcept nogil:
     """Does the processor enter the guest without the host? Not by interrupt gates, which turn irq_enabled off, not for
     device interrupts, and not for what the host has to see."""
-    if gate == 0 or gate_type(gate) != GATE_TRAP or (vector >= FIRST_EXTERNAL_VECTOR and vector != SYSCALL_VECTOR):
+    if gate == 0 or gate_type(gate) != TYPE_TRAP_GATE32:
+        return False
+    if vector >= FIRST_EXTERNAL_VECTOR and vector != SYSCALL_VECTOR:
         return False
     return vector != VECTOR_NM and vector != VECTOR_GP and vector != VECTOR_PF
 
@@ -26,26 +28,15 @@ cdef bint is_direct(u32 vector, u64 gate) noexcept nogil:
 cdef bint enter(Guest* g, CPU* cpu, u64 gate, u32 error, bint has_error) noexcept nogil:
     """Into the guest's handler. Its stack may have to be paged in: two pages of it, for reading and for writing."""
     cdef u32 frame[6]
-    cdef u32 attempt
-    cdef u32 count = 0
+    cdef u32 attempt, count
     cdef u32 flags = get_eflags(cpu) & ~<u32>(EFLAGS_IF | VM)
-    cdef u32 eip = <u32>(gate & 0xFFFF) | <u32>(gate >> 32) & 0xFFFF0000u
     if irq_enabled(g, cpu):
         flags |= EFLAGS_IF
-    if cpu.cpl != GUEST_PL:
-        frame[0] = cpu.seg[SS].selector
-        frame[1] = cpu.gpr[ESP].d
-        count = 2
-    frame[count] = flags
-    frame[count + 1] = cpu.seg[CS].selector
-    frame[count + 2] = cpu.eip
-    count += 3
-    if has_error:
-        frame[count] = error
-        count += 1
+    count = make_frame(cpu, frame, flags, cpu.seg[CS].selector, error, has_error)
     for attempt in range(5):
-        if interrupt_guest(cpu, LGUEST_KERNEL_CS | GUEST_PL, eip, g.kernel_ss, g.kernel_esp, frame, count):
-            if gate_type(gate) == GATE_INTERRUPT:
+        if interrupt_guest(cpu, LGUEST_KERNEL_CS | GUEST_PL, gate_offset(gate), g.kernel_ss, g.kernel_esp, frame,
+                           count):
+            if gate_type(gate) == TYPE_INTERRUPT_GATE32:
                 set_irq_enabled(g, cpu, 0)
             return True
         if cpu.exit != EXIT_NONE or cpu.fault_vector != VECTOR_PF:
@@ -158,32 +149,10 @@ cdef void exception(Guest* g, CPU* cpu, u32 vector, u32 error, bint has_error) n
         back_to_guest(g, cpu)
 
 
-cdef bint fetch_code(CPU* cpu, u32 distance, u32* byte) noexcept nogil:
-    """A byte of the instruction at EIP."""
-    cdef bint read = linear_read(cpu, <u32>cpu.seg[CS].base + cpu.eip + distance, 1, False, byte)
-    if cpu.exit == EXIT_IO:
-        cpu.exit = EXIT_NONE
-    return read
-
-
 cdef bint emulate_insn(CPU* cpu) noexcept nogil:
     """The guest kernel looks for devices: IN reads all ones, OUT goes nowhere. Nothing else is emulated."""
-    cdef u32 opcode
-    cdef u32 prefix = 0
-    if cpu.cpl != GUEST_PL or not fetch_code(cpu, 0, &opcode):
+    cdef u32 opcode, prefixes
+    if cpu.cpl != GUEST_PL or not fetch_opcode(cpu, &opcode, &prefixes) or not is_port_access(opcode):
         return False
-    if opcode == 0x66:
-        prefix = 1
-        if not fetch_code(cpu, 1, &opcode):
-            return False
-    if opcode & 0xF4 != 0xE4:           # E4-E7 with the port behind, EC-EF with it in DX; odd: not a byte
-        return False
-    if not opcode & 2:
-        if not opcode & 1:
-            cpu.gpr[EAX].b[0] = 0xFF
-        elif prefix:
-            cpu.gpr[EAX].w = 0xFFFF
-        else:
-            cpu.gpr[EAX].q = 0xFFFFFFFFu
-    cpu.eip += prefix + (1 if opcode & 0x08 else 2)
+    finish_port_access(cpu, opcode, prefixes, 0xFFFFFFFFu)
     return True

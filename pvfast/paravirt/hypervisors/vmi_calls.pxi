@@ -5,13 +5,6 @@
 
 cdef enum:
     TRAP_BYTES = 2          # of int $VMI_VECTOR
-    MSR_TSC = 0x10
-    MSR_SYSENTER_CS = 0x174
-    DR6_FIXED = 0xFF0       # ones in the lower half of DR6
-    DR6_SINGLE_STEP = 0x4000            # BS
-    DR7_FIXED = 0x400
-    DR7_NOT_THEIRS = 0xFC00             # the rest of that byte: GD, and bits without a meaning
-    DR7_ENABLED = 0xFF
     CR0_MINE = CR0_TS | CR0_MP | CR0_EM         # what the guest may change
 
 
@@ -43,11 +36,6 @@ cdef void call(Guest* g, CPU* cpu, u32 number) noexcept nogil:
 cdef bint argument(CPU* cpu, u32 number, u32* value) noexcept nogil:
     """One that is on the stack, the first being 0."""
     return stack_read(cpu, 4 + 4 * number, 4, value)
-
-
-cdef void answer(CPU* cpu, u64 value) noexcept nogil:
-    cpu.gpr[EAX].q = <u32>value
-    cpu.gpr[EDX].q = <u32>(value >> 32)
 
 
 # --- Processor -------------------------------------------------------------------------------------------------------
@@ -118,13 +106,7 @@ cdef bint set_debugreg(CPU* cpu, u32 number, u32 value) noexcept nogil:
     """Breakpoints may be anywhere: there is no code of the hypervisor in the guest's address space."""
     if number > 7 or number == 4 or number == 5:
         return False
-    if number == 6:
-        value = value & 0xE00F | 0xFFFF0000u | DR6_FIXED
-    elif number == 7:
-        value = value & ~<u32>DR7_NOT_THEIRS | DR7_FIXED
-    cpu.dr[number] = value
-    cpu.watching = cpu.dr[7] & DR7_ENABLED != 0
-    update_mode(cpu)
+    set_debug_register(cpu, number, value)
     return True
 
 
@@ -187,7 +169,7 @@ cdef bint set_entry(Guest* g, CPU* cpu, u32 value, u32 linear, u32 flags) noexce
         return False
     if flags & QUEUED_UPDATE:
         return linear_read(cpu, linear, 4, False, &value) and is_entry(g, value)
-    if not is_entry(g, value) or (flags & VMI_PAGE_PD and value & PTE_PRESENT and not is_table(g, cpu, value >> 12)):
+    if not is_entry(g, value) or (flags & VMI_PAGE_PD and value & PTE_P and not is_table(g, cpu, value >> 12)):
         return False
     return linear_write(cpu, linear, 4, False, value)
 
@@ -232,15 +214,15 @@ cdef bint memory_call(Guest* g, CPU* cpu, u32 number, u32 eax, u32 edx, u32 ecx)
 cdef bint time_call(Guest* g, CPU* cpu, u32 number, u32 eax) noexcept nogil:
     cdef u32 words[2]
     if number == VMI_CALL_GetCycleFrequency:
-        answer(cpu, NS_PER_SECOND)
+        set_wide(cpu, NS_PER_SECOND)
     elif number == VMI_CALL_GetWallclockTime:
-        answer(cpu, cycles_now(cpu))
+        set_wide(cpu, cycles_now(cpu))
     elif number == VMI_CALL_WallclockUpdated:
         cpu.gpr[EAX].q = 0              # nobody sets it
     elif number == VMI_CALL_GetCycleCounter:
         if eax > VMI_CYCLES_STOLEN:
             return False
-        answer(cpu, 0 if eax == VMI_CYCLES_STOLEN else cycles_now(cpu))
+        set_wide(cpu, 0 if eax == VMI_CYCLES_STOLEN else cycles_now(cpu))
     elif number == VMI_CALL_CancelAlarm:
         cpu.gpr[EAX].q = g.alarm_cycles != NEVER
         g.alarm_cycles = NEVER

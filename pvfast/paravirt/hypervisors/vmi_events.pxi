@@ -10,25 +10,14 @@ cdef bint enter_gate(Guest* g, CPU* cpu, u32 vector, u32 error, bint has_error) 
     """Enter the guest's handler; all or nothing."""
     cdef u64 gate = g.idt[vector]
     cdef u32 frame[6]
-    cdef u32 count = 0
+    cdef u32 count
     cdef u32 flags = get_eflags(cpu) & ~<u32>(EFLAGS_IF | IOPL) | g.iopl << IOPL_SHIFT
-    cdef u32 offset = <u32>gate & 0xFFFF | <u32>(gate >> 32) & 0xFFFF0000u
     if gate == 0:
         return False
     if interrupts_enabled(cpu):
         flags |= EFLAGS_IF
-    if cpu.cpl != KERNEL_RING:
-        frame[0] = cpu.seg[SS].selector
-        frame[1] = cpu.gpr[ESP].d
-        count = 2
-    frame[count] = flags
-    frame[count + 1] = cpu.seg[CS].selector
-    frame[count + 2] = cpu.eip
-    count += 3
-    if has_error:
-        frame[count] = error
-        count += 1
-    if not interrupt_guest(cpu, <u32>gate >> 16, offset, g.kernel_ss, g.kernel_esp, frame, count):
+    count = make_frame(cpu, frame, flags, cpu.seg[CS].selector, error, has_error)
+    if not interrupt_guest(cpu, <u32>gate >> 16, gate_offset(gate), g.kernel_ss, g.kernel_esp, frame, count):
         return False
     if <u32>(gate >> 32) & GATE_KIND == GATE_INTERRUPT:
         enable_interrupts(cpu, False)
@@ -100,7 +89,7 @@ cdef void exception(Guest* g, CPU* cpu, u32 vector, u32 error, bint has_error) n
             if cpu.exit != EXIT_NONE:       # the host performs a device's access, then it traps again
                 return
             if cpu.eflags & TF:
-                cpu.debug_traps |= DR6_SINGLE_STEP
+                cpu.debug_traps |= DR6_BS
             charge_trap(cpu)
             deliver_pending(g, cpu)
             return
@@ -114,24 +103,14 @@ cdef void exception(Guest* g, CPU* cpu, u32 vector, u32 error, bint has_error) n
 
 # --- Instructions that trap in ring 1 --------------------------------------------------------------------------------
 
-cdef bint fetch_code(CPU* cpu, u32 distance, u32* byte) noexcept nogil:
-    """A byte of the instruction at EIP."""
-    return linear_read(cpu, <u32>cpu.seg[CS].base + cpu.eip + distance, 1, cpu.cpl == 3, byte)
-
-
 cdef bint emulate_privileged(Guest* g, CPU* cpu) noexcept nogil:
     """What VMI has no call for, or what the kernel does without calling. False: the guest gets its #GP."""
-    cdef u32 first, second, modrm
-    cdef u32 prefix = 0
-    if not fetch_code(cpu, 0, &first):
+    cdef u32 first, second, modrm, prefixes
+    if not fetch_opcode(cpu, &first, &prefixes):
         return False
-    if first == 0x66:
-        prefix = 1
-        if not fetch_code(cpu, 1, &first):
-            return False
-    if first & 0xFC == 0xE4 or first & 0xFC == 0xEC:     # IN, OUT: immediate port, DX
-        return emulate_port(cpu, first, prefix)
-    if prefix:
+    if is_port_access(first):
+        return emulate_port(cpu, first, prefixes)
+    if prefixes:
         return False
     if first == 0xFA or first == 0xFB:
         enable_interrupts(cpu, first == 0xFB)
@@ -162,14 +141,13 @@ cdef bint emulate_privileged(Guest* g, CPU* cpu) noexcept nogil:
     return True
 
 
-cdef bint emulate_port(CPU* cpu, u32 opcode, u32 prefix) noexcept nogil:
+cdef bint emulate_port(CPU* cpu, u32 opcode, u32 prefixes) noexcept nogil:
     """The machine's devices are the guest's. The first time this asks the host for the access; then the instruction
     traps again, and the host's answer is there."""
-    cdef u32 size = 1 if not opcode & 1 else 2 if prefix else 4
+    cdef u32 size = port_access_bytes(opcode, prefixes)
     cdef u32 kind = IO_PORT_WRITE if opcode & 2 else IO_PORT_READ
     cdef u32 port = cpu.gpr[EDX].w
-    cdef u32 value
-    if not opcode & 8 and not fetch_code(cpu, 1 + prefix, &port):
+    if not opcode & 8 and not fetch_code(cpu, 1 + prefixes, &port):
         return False
     if not (cpu.replays and cpu.replay[0].kind == kind and cpu.replay[0].address == port
             and cpu.replay[0].size == size):
@@ -180,30 +158,19 @@ cdef bint emulate_port(CPU* cpu, u32 opcode, u32 prefix) noexcept nogil:
         cpu.io.value = cpu.gpr[EAX].d & (0xFFFFFFFFu >> (32 - 8 * size))
         cpu.exit = EXIT_IO
         return True
-    value = <u32>cpu.replay[0].value
+    finish_port_access(cpu, opcode, prefixes, <u32>cpu.replay[0].value)
     cpu.replays = 0
-    if kind == IO_PORT_READ:
-        if size == 1:
-            cpu.gpr[EAX].b[0] = <u8>value
-        elif size == 2:
-            cpu.gpr[EAX].w = <u16>value
-        else:
-            cpu.gpr[EAX].q = value
-    cpu.eip += prefix + (1 if opcode & 8 else 2)
     return True
 
 
 cdef bint read_msr(Guest* g, CPU* cpu) noexcept nogil:
     cdef u32 number = cpu.gpr[ECX].d
-    cdef u64 value
     if number == MSR_TSC:
-        value = cycles_now(cpu) + cpu.tsc_offset
+        set_wide(cpu, cycles_now(cpu) + cpu.tsc_offset)
     elif number - MSR_SYSENTER_CS < 3:
-        value = g.sysenter[number - MSR_SYSENTER_CS]
+        set_wide(cpu, g.sysenter[number - MSR_SYSENTER_CS])
     else:
         return False
-    cpu.gpr[EAX].q = <u32>value
-    cpu.gpr[EDX].q = <u32>(value >> 32)
     return True
 
 
@@ -223,17 +190,12 @@ cdef bint write_msr(Guest* g, CPU* cpu) noexcept nogil:
 
 cdef bint emulate_user(Guest* g, CPU* cpu) noexcept nogil:
     """In ring 3: ports, where the guest allows them, and SYSENTER, whose real MSR is 0."""
-    cdef u32 first, second
-    cdef u32 prefix = 0
-    if not fetch_code(cpu, 0, &first):
+    cdef u32 first, second, prefixes
+    if not fetch_opcode(cpu, &first, &prefixes):
         return False
-    if first == 0x66:
-        prefix = 1
-        if not fetch_code(cpu, 1, &first):
-            return False
-    if first & 0xFC == 0xE4 or first & 0xFC == 0xEC:
-        return g.iopl == 3 and emulate_port(cpu, first, prefix)
-    return first == 0x0F and not prefix and fetch_code(cpu, 1, &second) and second == 0x34 and system_enter(g, cpu)
+    if is_port_access(first):
+        return g.iopl == 3 and emulate_port(cpu, first, prefixes)
+    return first == 0x0F and not prefixes and fetch_code(cpu, 1, &second) and second == 0x34 and system_enter(g, cpu)
 
 
 cdef bint system_enter(Guest* g, CPU* cpu) noexcept nogil:

@@ -7,20 +7,15 @@
 # by hand leads to ring 0, and no port is reached but through the hypervisor.
 
 cdef enum:
-    KERNEL_RING = 1
     GDT_SLOTS = 8192
     VECTORS = 256
     PENDING_WORDS = 8                   # of 32 vectors
-    TIMER_VECTOR = 0x20                 # line 0 of the interrupt controller: what an alarm raises
+    TIMER_VECTOR = FIRST_EXTERNAL_VECTOR        # what an alarm raises
     MAX_FRAMES = 65536                  # 256 MiB
     TABLE_ENTRIES = 1024
-    PTE_PRESENT = 1
-    PTE_LARGE = 0x80
     GATE_INTERRUPT = 0x8E00             # high word of a gate: present, 32-bit, clears IF
     GATE_TRAP = 0x8F00
     GATE_KIND = 0x9F00                  # present, and the type
-    TYPE_LDT = 0x2
-    TYPE_TSS32_BUSY = 0xB
 
 cdef struct Guest:
     bint started            # vmi_init has been called: the kernel is in ring 1
@@ -90,19 +85,6 @@ cdef void show_control_registers(CPU* cpu) noexcept nogil:
 
 # --- Descriptors -----------------------------------------------------------------------------------------------------
 
-cdef u64 outside_ring_0(u64 descriptor) noexcept nogil:
-    """What of it the processor may see: ring 0 becomes ring 1, and nothing of the system is present.
-
-    The accessed bit is set, for the processor does not write to the copy.
-    """
-    cdef u32 high = <u32>(descriptor >> 32)
-    if not high & (SEG_P << 8) or not high & (SEG_S << 8):
-        return 0
-    if not high & (SEG_DPL << 8):
-        high |= KERNEL_RING << (SEG_DPL_SHIFT + 8)
-    return <u64>(high | SEG_ACCESSED << 8) << 32 | <u32>descriptor
-
-
 cdef u64 checked_gate(u64 gate) noexcept nogil:
     """Interrupt and trap gates of 32 bits, into ring 1 at most; anything else is not there."""
     cdef u32 kind = <u32>(gate >> 32) & GATE_KIND
@@ -159,7 +141,7 @@ cdef bint take_idt(Guest* g, CPU* cpu, u32 base, u32 limit) noexcept nogil:
 
 cdef bint is_entry(Guest* g, u32 entry) noexcept nogil:
     """May a page table or directory hold it? It maps memory that the guest has, small, or nothing."""
-    return not entry & PTE_PRESENT or (entry >> 12 < g.frames and not entry & PTE_LARGE)
+    return not entry & PTE_P or (entry >> 12 < g.frames and not entry & PTE_PS)
 
 
 cdef bint is_table(Guest* g, CPU* cpu, u32 frame) noexcept nogil:

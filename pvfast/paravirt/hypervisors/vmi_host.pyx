@@ -3,8 +3,8 @@
 """The hypervisor behind VMI: it owns ring 0 from the moment the kernel calls `vmi_init`.
 
 Enters: a machine with the ROM in it, and a kernel that boots as on bare hardware. Leaves: the kernel in ring 1, and
-from then on every interrupt, exception and trapping call of it. Reading order: vmi_guest.pxi, vmi_events.pxi,
-vmi_calls.pxi, this file.
+from then on every interrupt, exception and trapping call of it. Reading order: ring1.pxi, vmi_guest.pxi,
+vmi_events.pxi, vmi_calls.pxi, this file.
 """
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -31,6 +31,7 @@ cdef enum:
     MIN_PERIOD_NS = 1000000
     NS_PER_SECOND = 1000000000
 
+include "ring1.pxi"
 include "vmi_guest.pxi"
 include "vmi_events.pxi"
 include "vmi_calls.pxi"

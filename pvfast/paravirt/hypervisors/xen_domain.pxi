@@ -7,17 +7,14 @@
 # So a guest that writes to its own tables by hand reaches no ring that Xen did not give it.
 
 cdef enum:
-    KERNEL_RING = 1
     GDT_PAGES = 16                      # 14 of the guest's, then Xen's
     GDT_SLOTS = GDT_PAGES * GDT_ENTRIES_PER_PAGE
     GUEST_GDT_SLOTS = FIRST_RESERVED_GDT_PAGE * GDT_ENTRIES_PER_PAGE
     CONSOLE_BYTES = 16384
     HYPERCALLS = 64
-    TIMER_VECTOR = 0x20                 # the external interrupt that is Xen's own timer
-    FIRST_PIRQ_VECTOR = 0x20
+    TIMER_VECTOR = FIRST_EXTERNAL_VECTOR        # Xen's own timer
     MAX_ARGUMENTS = 65536               # entries of a list that one hypercall works off
     LDT_PAGES = 16
-    RESTORED = ARITHMETIC | TF | DF | NT | AC | ID      # EFLAGS that a guest kernel's iret may set
 
 cdef struct Trap:
     u8 flags

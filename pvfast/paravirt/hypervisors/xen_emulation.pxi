@@ -6,28 +6,21 @@
 # CLI and STI are not emulated: they would have to work on the event mask, and Xen refuses that. HLT, LGDT, LIDT, LTR,
 # INVLPG and the like have hypercalls instead.
 
-cdef bint fetch_code(CPU* cpu, u32 distance, u32* byte) noexcept nogil:
-    """A byte of the instruction at EIP."""
-    return linear_read(cpu, <u32>cpu.seg[CS].base + cpu.eip + distance, 1, cpu.cpl == 3, byte)
-
-
 cdef bint emulate_privileged(Domain* d, CPU* cpu) noexcept nogil:
-    cdef u32 first, second, modrm
-    cdef u32 prefix = 0
-    if not fetch_code(cpu, 0, &first):
+    cdef u32 first, second, modrm, prefixes
+    if not fetch_opcode(cpu, &first, &prefixes):
         return False
-    if first == 0x66:
-        prefix = 1
-        if not fetch_code(cpu, 1, &first):
+    if is_port_access(first):
+        if d.iopl < KERNEL_RING:
             return False
-    if first & 0xFC == 0xE4 or first & 0xFC == 0xEC:     # IN, OUT: immediate port, DX
-        return emulate_port(d, cpu, first, prefix)
+        finish_port_access(cpu, first, prefixes, 0xFFFFFFFFu)      # there are no devices for it
+        return True
     if first == 0xFA or first == 0xFB:
         if d.iopl < KERNEL_RING:
             return False
-        cpu.eip += 1 + prefix           # allowed, and without effect
+        cpu.eip += 1 + prefixes           # allowed, and without effect
         return True
-    if first != 0x0F or prefix or not fetch_code(cpu, 1, &second):
+    if first != 0x0F or prefixes or not fetch_code(cpu, 1, &second):
         return False
     if second == 0x06:                  # CLTS
         cpu.cr0 &= ~<u32>CR0_TS
@@ -48,31 +41,12 @@ cdef bint emulate_privileged(Domain* d, CPU* cpu) noexcept nogil:
     return True
 
 
-cdef bint emulate_port(Domain* d, CPU* cpu, u32 opcode, u32 prefix) noexcept nogil:
-    """IN reads all ones and OUT goes nowhere, when the guest has asked for IOPL 1: there are no devices for it."""
-    cdef u32 size = 1 if not opcode & 1 else 2 if prefix else 4
-    if d.iopl < KERNEL_RING:
-        return False
-    if not opcode & 2:
-        if size == 1:
-            cpu.gpr[EAX].b[0] = 0xFF
-        elif size == 2:
-            cpu.gpr[EAX].w = 0xFFFF
-        else:
-            cpu.gpr[EAX].q = 0xFFFFFFFFu
-    cpu.eip += prefix + (1 if opcode & 0x08 else 2)
-    return True
-
-
 cdef bint emulate_msr(CPU* cpu, bint write) noexcept nogil:
     """The time-stamp counter can be read, and writing it is ignored; there is no other."""
-    cdef u64 value
-    if cpu.gpr[ECX].d != 0x10:
+    if cpu.gpr[ECX].d != MSR_TSC:
         return False
     if not write:
-        value = cycles_now(cpu) + cpu.tsc_offset
-        cpu.gpr[EAX].q = <u32>value
-        cpu.gpr[EDX].q = <u32>(value >> 32)
+        set_wide(cpu, cycles_now(cpu) + cpu.tsc_offset)
     return True
 
 

@@ -9,22 +9,12 @@
 cdef bint bounce(Domain* d, CPU* cpu, u32 cs, u32 eip, bint mask, u32 error, bint has_error) noexcept nogil:
     """Enter the guest's handler. The byte above CS in the frame holds the event mask of before."""
     cdef u32 frame[6]
-    cdef u32 count = 0
+    cdef u32 count
     cdef bint masked = events_masked(d, cpu)
     cdef u32 flags = get_eflags(cpu) & ~<u32>(EFLAGS_IF | IOPL | VM) | d.iopl << IOPL_SHIFT
     if not masked:
         flags |= EFLAGS_IF
-    if cpu.cpl != KERNEL_RING:
-        frame[0] = cpu.seg[SS].selector
-        frame[1] = cpu.gpr[ESP].d
-        count = 2
-    frame[count] = flags
-    frame[count + 1] = cpu.seg[CS].selector | (<u32>masked << 16)
-    frame[count + 2] = cpu.eip
-    count += 3
-    if has_error:
-        frame[count] = error
-        count += 1
+    count = make_frame(cpu, frame, flags, cpu.seg[CS].selector | <u32>masked << 16, error, has_error)
     if not interrupt_guest(cpu, cs, eip, d.kernel_ss, d.kernel_esp, frame, count):
         return False
     if mask:
@@ -190,9 +180,9 @@ cdef i32 event_channel_op(Domain* d, CPU* cpu, u32 command, u32 argument) noexce
     if command == EVENTOP_BIND_PIRQ:            # pirq, flags, port
         if not copy_in(cpu, argument, words, 2):
             return -ERRNO_FAULT
-        if words[0] == 0 or words[0] + FIRST_PIRQ_VECTOR > 0xFF:
+        if words[0] == 0 or words[0] + FIRST_EXTERNAL_VECTOR > 0xFF:
             return -ERRNO_INVAL
-        return bind(d, cpu, EVENTSTATUS_PIRQ, words[0] + FIRST_PIRQ_VECTOR, argument + 8)
+        return bind(d, cpu, EVENTSTATUS_PIRQ, words[0] + FIRST_EXTERNAL_VECTOR, argument + 8)
     if command == EVENTOP_BIND_IPI:             # vcpu, port
         if not copy_in(cpu, argument, words, 1):
             return -ERRNO_FAULT
@@ -240,7 +230,7 @@ cdef bint is_open(Domain* d, u32 port) noexcept nogil:
 
 
 cdef i32 bind_interdomain(Domain* d, CPU* cpu, u32 argument) noexcept nogil:
-    """The other end is this domain too: there is no other. What was sent before is not lost, so the new port is told."""
+    """The other end is this domain too: there is no other. What was sent before is not lost: the new port is told."""
     cdef u32 words[2]
     cdef u32 port
     cdef i32 result
@@ -277,5 +267,5 @@ cdef i32 event_status(Domain* d, CPU* cpu, u32 argument) noexcept nogil:
             return -ERRNO_FAULT
         argument += 4
     elif type == EVENTSTATUS_PIRQ:
-        source -= FIRST_PIRQ_VECTOR
+        source -= FIRST_EXTERNAL_VECTOR
     return 0 if copy_out(cpu, argument + 16, source) else -ERRNO_FAULT

@@ -3,8 +3,8 @@
 """Xen's side of the interface: ring 0 under a 32-bit paravirtual guest, served inside the core.
 
 Enters: a guest image. Leaves: the domain at the guest's Xen entry, and from then on every interrupt, exception and
-hypercall of it. Reading order: xen_domain.pxi, xen_pages.pxi, xen_events.pxi, xen_emulation.pxi, xen_hypercalls.pxi,
-xen_tables.pxi, this file.
+hypercall of it. Reading order: ring1.pxi, xen_domain.pxi, xen_pages.pxi, xen_events.pxi, xen_emulation.pxi,
+xen_hypercalls.pxi, xen_tables.pxi, this file.
 
 Xen itself is no guest code: there is no image of it. It plays ring 0 from outside, the guest kernel runs in ring 1
 with paging on, user code in ring 3.
@@ -31,16 +31,15 @@ cdef extern from *:
     #define PVFAST_XEN_START 0xFC000000u
     #define PVFAST_LDT_LINEAR 0xFC400000u
     #define PVFAST_NOT_MAPPED 0xFFFFFFFFu
-    #define PVFAST_XEN_DR6_ONES 0xFFFF0FF0u
     """
     const u32 XEN_START "PVFAST_XEN_START"          # the hypervisor's hole in the linear address space
     const u32 LDT_LINEAR "PVFAST_LDT_LINEAR"        # where LDTR points, in LDT_SLOT of every directory
     const u32 NOT_MAPPED "PVFAST_NOT_MAPPED"        # no frame
-    const u32 DR6_ONES "PVFAST_XEN_DR6_ONES"
 
 cdef enum:
     MIN_PERIOD_NS = 1000000
 
+include "ring1.pxi"
 include "xen_domain.pxi"
 include "xen_pages.pxi"
 include "xen_events.pxi"

@@ -114,7 +114,7 @@ cdef void iret(Domain* d, CPU* cpu) noexcept nogil:
     if frame[3] & VM or not return_to_guest(cpu, frame[2] & 0xFFFF, frame[1], frame[5] & 0xFFFF, esp):
         crash(d, cpu, VECTOR_GP, frame[2] & 0xFFFC)
         return
-    set_eflags(cpu, frame[3], RESTORED)
+    set_eflags(cpu, frame[3], RESTORED_FLAGS)
     update_mode(cpu)        # AC
     cpu.gpr[EAX].q = frame[0]
     mask_events(d, cpu, not frame[3] & EFLAGS_IF)

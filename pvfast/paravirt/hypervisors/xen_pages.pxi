@@ -17,11 +17,8 @@ cdef enum:
     PAGE_L2                             # page directory
     PAGE_GDT
     PAGE_LDT
-    ENTRY_PRESENT = 0x001
-    ENTRY_RW = 0x002
     ENTRY_DISALLOWED = 0x180            # PSE or PAT, and global: L1_DISALLOW_MASK, L2_DISALLOW_MASK
     ENTRY_OF_XEN = 0x061                # present, accessed, dirty; ring 1 may read
-    LDT_ATTRIBUTES = 0x82               # present, type LDT
     PAGE_ENTRIES = 1024
     GUEST_DIRECTORY_ENTRIES = 1008      # below HYPERVISOR_VIRT_START
     LDT_SLOT = 1009
@@ -97,26 +94,26 @@ cdef void release_page(Domain* d, CPU* cpu, u32 frame, u32 type, u32 entries) no
 
 
 cdef bint get_l1_entry(Domain* d, CPU* cpu, u32 entry) noexcept nogil:
-    if not entry & ENTRY_PRESENT:
+    if not entry & PTE_P:
         return True
     if entry & ENTRY_DISALLOWED or not is_frame(d, entry >> 12):
         return False
-    return not entry & ENTRY_RW or get_page_type(d, cpu, entry >> 12, PAGE_WRITABLE)
+    return not entry & PTE_W or get_page_type(d, cpu, entry >> 12, PAGE_WRITABLE)
 
 
 cdef void put_l1_entry(Domain* d, CPU* cpu, u32 entry) noexcept nogil:
-    if entry & ENTRY_PRESENT and entry & ENTRY_RW:
+    if entry & PTE_P and entry & PTE_W:
         put_page_type(d, cpu, entry >> 12, PAGE_WRITABLE)
 
 
 cdef bint get_l2_entry(Domain* d, CPU* cpu, u32 entry) noexcept nogil:
-    if not entry & ENTRY_PRESENT:
+    if not entry & PTE_P:
         return True
     return not entry & ENTRY_DISALLOWED and get_page_type(d, cpu, entry >> 12, PAGE_L1)
 
 
 cdef void put_l2_entry(Domain* d, CPU* cpu, u32 entry) noexcept nogil:
-    if entry & ENTRY_PRESENT:
+    if entry & PTE_P:
         put_page_type(d, cpu, entry >> 12, PAGE_L1)
 
 
@@ -124,12 +121,12 @@ cdef u32 frame_at(CPU* cpu, u32 linear) noexcept nogil:
     """The frame that a linear address below Xen's hole is mapped to; NOT_MAPPED: none."""
     cdef u64 slot = entry_of(cpu, linear)
     cdef u32 entry = table_read(cpu, slot) if slot else 0
-    return entry >> 12 if entry & ENTRY_PRESENT else NOT_MAPPED
+    return entry >> 12 if entry & PTE_P else NOT_MAPPED
 
 
 cdef u64 entry_of(CPU* cpu, u32 linear) noexcept nogil:
     """Physical address of the page-table entry of a linear address; 0: no page table there, or Xen's."""
     cdef u32 entry = table_read(cpu, (cpu.cr3 & 0xFFFFF000u) | ((linear >> 22) << 2))
-    if not entry & ENTRY_PRESENT or linear >> 22 >= GUEST_DIRECTORY_ENTRIES:
+    if not entry & PTE_P or linear >> 22 >= GUEST_DIRECTORY_ENTRIES:
         return 0
     return (entry & 0xFFFFF000u) | (((linear >> 12) & 0x3FF) << 2)

@@ -95,7 +95,7 @@ cdef i32 set_ldt(Domain* d, CPU* cpu, u32 linear, u32 entries) noexcept nogil:
     cpu.ldtr.selector = 0
     cpu.ldtr.base = LDT_LINEAR
     cpu.ldtr.limit = 8 * entries - 1 if entries else 0
-    cpu.ldtr.attributes = LDT_ATTRIBUTES if entries else SEG_NULL
+    cpu.ldtr.attributes = SEG_P | TYPE_LDT if entries else SEG_NULL
     return 0
 
 
@@ -140,11 +140,7 @@ cdef i32 update_descriptor(Domain* d, CPU* cpu, u32 address, u32 address_high, u
 cdef i32 set_debugreg(CPU* cpu, u32 number, u32 value) noexcept nogil:
     if number > 7 or number == 4 or number == 5 or (number < 4 and value >= XEN_START):
         return -ERRNO_INVAL
-    if number == 6:
-        value = value & 0xE00F | DR6_ONES
-    elif number == 7:
-        value = value & ~<u32>0xDC00 | 0x400
-    cpu.dr[number] = value
+    set_debug_register(cpu, number, value)
     return 0
 
 
