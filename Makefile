@@ -144,7 +144,7 @@ wheel: $(VENV)/dependencies
 	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
 	$(BIN)/python -m venv --system-site-packages build/wheel/venv
 	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check dist/pvfast-*.whl
-	cd build/wheel && venv/bin/python -c 'from pvfast.guest import build; from pvfast import Machine; \
+	cd build/wheel && venv/bin/python -c 'import pvfast.report.html; from pvfast.guest import build; from pvfast import Machine; \
 	    machine = Machine(); build().load(machine); print(machine.run(max_instructions=1000))'
 
 clean:

@@ -19,7 +19,7 @@ from pvfast.errors import PvfastError
 #: asv's own; it upgrades older files by ``asv update``.
 RESULTS_VERSION = 2
 #: Whole numbers are counted, and any change is a step. Others may be ratios of times: a step moves by more than this.
-THRESHOLD = 0.05
+THRESHOLD = 0.10
 _HASH_DIGITS = 8
 
 
@@ -168,7 +168,7 @@ def _figures(benchmark: dict[str, Any], row: dict[str, Any]) -> Iterator[tuple[s
 
 
 def _date(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -16,9 +16,11 @@ from pvfast.experiments.matrix import Matrix, Row
 from pvfast.experiments.workloads import FORMS, Counts
 from pvfast.report import plots
 from pvfast.report.contents import PROFILED, Contents
-from pvfast.report.history import BenchmarkHistory, Commit
 
 _NOTHING = "\N{EN DASH}"
+_FIGURES = ("instructions", "cycles")
+_PAGE, _STYLE, _SCRIPT = (files("pvfast.report").joinpath(f"page.{kind}").read_text(encoding="utf-8")
+                          for kind in ("html", "css", "js"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +73,16 @@ def write_page(contents: Contents, this_run: Iterable[tuple[str, str]]) -> str:
         Section("provenance", "Where these figures are from", _provenance(contents, this_run)),
     ]
     hypervisors = dict.fromkeys(row.hypervisor for row in contents.matrix.rows)
-    return Template(_part("page.html")).substitute(
+    return Template(_PAGE).substitute(
         title=f"pvfast {escape(__version__)}: what paravirtualization costs",
         summary=f"The built-in kernel of pvfast with the paravirt_ops of Linux {escape(contents.matrix.era)}, under "
                 f"{escape(', '.join(hypervisors))}: its patch sites as compiled (indirect), as direct calls, and "
                 "patched. Instructions and modelled cycles are exact: the same on every run.",
-        style=_part("page.css") + plots.STYLE, script=_part("page.js"),
+        style=_STYLE + plots.STYLE, script=_SCRIPT,
         navigation="".join(f'<li><a href="#{section.name}">{section.title}</a></li>\n' for section in sections),
         sections="".join(f'<section id="{section.name}" aria-labelledby="{section.name}-title">\n'
                          f'<h2 id="{section.name}-title">{section.title}</h2>\n{section.markup}</section>\n'
                          for section in sections))
-
-
-def _part(name: str) -> str:
-    return files("pvfast.report").joinpath(name).read_text(encoding="utf-8")
 
 
 # --- Sections --------------------------------------------------------------------------------------------------------
@@ -98,7 +96,7 @@ def _matrix(matrix: Matrix) -> str:
                         (operations, "One operation, less the loop around it")):
         if rows:
             text += _table(title, (Column("hypervisor"), Column("name"), *(
-                Column(form, True, figure) for figure in ("instructions", "cycles") for form in FORMS),
+                Column(form, True, figure) for figure in _FIGURES for form in FORMS),
                 Column("overhead", True), Column("operations", True), Column("interrupt", True)),
                 (_matrix_row(row) for row in rows), filtered=True)
     panels = [(f"{name}: {'workloads' if part[0].is_workload else 'operations'}", plots.overhead_panel(name, part))
@@ -110,7 +108,7 @@ def _matrix_row(row: Row) -> list[Cell]:
     share = row.interrupt_percent
     units = f" \N{MULTIPLICATION SIGN} {row.units}" if row.units > 1 else ""
     return [_words(row.hypervisor), _words(row.name + units),
-            *(_count(counts, figure) for figure in ("instructions", "cycles") for counts in row.counts().values()),
+            *(_count(counts, figure) for figure in _FIGURES for counts in row.counts().values()),
             _percent(row.overhead_percent()), _number(row.executed if row.operations else None),
             Cell(_NOTHING) if share is None else Cell(f"{share:.0f} %", share)]
 
@@ -187,14 +185,14 @@ def _sites(contents: Contents) -> str:
     return _paragraph("Every patch site of the built-in kernel, as compiled and patched. Instructions and cycles: of "
                       "one execution, with the code that is called; sites that leave the kernel have none.") + _table(
         f"{len(contents.sites)} patch sites", (
-            Column("hypervisor"), Column("site"), Column("operation"), Column("length", True), Column("before"),
-            Column("after"), *(Column(form, True, figure) for figure in ("instructions", "cycles")
-                               for form in ("before", "after"))), (
+            Column("hypervisor"), Column("site"), Column("operation"), Column("bytes", True),
+            *(Column(when, True, figure) for figure in _FIGURES for when in ("before", "after")),
+            *(Column(when, above="code") for when in ("before", "after"))), (
             [_words(site.hypervisor), _code(site.code.label), _words(site.operation), _number(len(site.code.before)),
+             *(_count(counts, figure) for figure in _FIGURES for counts in (site.unpatched, site.patched)),
              both(site.code.before, site.code.before_text),
-             Cell("the same") if site.code.kept else both(site.code.after, site.code.after_text),
-             *(_count(counts, figure) for figure in ("instructions", "cycles")
-               for counts in (site.unpatched, site.patched))] for site in contents.sites), filtered=True)
+             Cell("the same") if site.code.kept else both(site.code.after, site.code.after_text)]
+            for site in contents.sites), filtered=True)
 
 
 def _history(contents: Contents) -> str:
@@ -207,20 +205,19 @@ def _history(contents: Contents) -> str:
                       f"{worse} regressions \N{BLACK UP-POINTING TRIANGLE}, {len(steps) - worse} improvements "
                       "\N{BLACK DOWN-POINTING TRIANGLE}. A line for each set of parameters, in per cent beyond its "
                       "first figure.")
-    panels = [(f"{found.name} ({found.unit}), on {found.machine}", plots.history_panel(found, history.commits))
-              for found in history.benchmarks]
-    return text + _plots(panels) + "".join(
-        _steps(found, history.commits) for found in history.benchmarks if found.steps)
-
-
-def _steps(found: BenchmarkHistory, commits: Sequence[Commit]) -> str:
-    return _table(f"{found.name} ({found.unit}), on {found.machine}: every step", (
-        Column("commit"), Column("date"), Column("parameters"), Column("what"), Column("before", True),
-        Column("after", True), Column("change", True)), (
-        [_code(commits[step.commit].name), _words(commits[step.commit].date), _words(step.parameters),
+    text += _plots((f"{found.name} ({found.unit}), on {found.machine}", plots.history_panel(found, history.commits))
+                   for found in history.benchmarks)
+    if not steps:
+        return text
+    return text + _table("Every step", (
+        Column("commit"), Column("date"), Column("benchmark"), Column("machine"), Column("parameters"), Column("what"),
+        Column("before", True), Column("after", True), Column("change", True)), (
+        [_code(history.commits[step.commit].name), _words(history.commits[step.commit].date), _words(found.name),
+         _words(found.machine), _words(step.parameters),
          Cell('<span class="worse">\N{BLACK UP-POINTING TRIANGLE} regression</span>') if step.worse else
          Cell('<span class="better">\N{BLACK DOWN-POINTING TRIANGLE} improvement</span>'),
-         _number(step.before), _number(step.after), _percent(step.percent)] for step in found.steps))
+         _number(step.before), _number(step.after), _percent(step.percent, 2)]
+        for found in history.benchmarks for step in found.steps), filtered=True)
 
 
 def _provenance(contents: Contents, this_run: Iterable[tuple[str, str]]) -> str:
@@ -298,5 +295,5 @@ def _count(counts: Counts | None, figure: str) -> Cell:
     return _number(None if counts is None else getattr(counts, figure))
 
 
-def _percent(value: float | None) -> Cell:
-    return Cell(_NOTHING) if value is None else Cell(f"{value:+.1f} %", value)
+def _percent(value: float | None, digits: int = 1) -> Cell:
+    return Cell(_NOTHING) if value is None else Cell(f"{value:+.{digits}f} %", value)

@@ -245,7 +245,7 @@ def history_panel(history: BenchmarkHistory, commits: Sequence[Commit]) -> Panel
     lines = {name: _relative(values) for name, values in history.series}
     every = [value for line in lines.values() for value in line.values()]
     low, high = min([0.0, *every]), max([0.0, *every])
-    left, right, top, bottom = 46, _WIDTH - 8, 10, _LINES_HEIGHT - 24
+    left, right, top, bottom = 64, _WIDTH - 8, 10, _LINES_HEIGHT - 24
     across = (right - left) / max(1, len(commits) - 1)
 
     def place(commit: int, value: float) -> tuple[float, float]:

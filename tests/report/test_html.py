@@ -91,9 +91,9 @@ def test_every_patch_site_is_there_with_bytes_and_cost(page: Page, contents: Con
     assert len(rows) == len(contents.sites) > 100
     row = next(row for row in rows if row[:2] == ["native", "site_irq_disable"])
     assert row[2:4] == ["irq_disable", "10"]
-    assert row[4].startswith("51 52 ff 15") and "calll *paravirt_ops.irq_disable" in row[4]
-    assert row[5].startswith("fa ") and "cli" in row[5]
-    assert row[6:] == ["7", "4", "17", "11"]
+    assert row[4:8] == ["7", "4", "17", "11"]
+    assert row[8].startswith("51 52 ff 15") and "calll *paravirt_ops.irq_disable" in row[8]
+    assert row[9].startswith("fa ") and "cli" in row[9]
 
 
 def test_the_cost_of_a_site_is_that_of_its_operation(contents: Contents) -> None:
@@ -122,10 +122,11 @@ def test_overheads_have_their_intervals(page: Page, contents: Contents) -> None:
 
 
 def test_regressions_of_asvs_history_are_marked(page: Page) -> None:
-    rows = page.tables["dispatch.Counts.track_cycles (modelled cycles/operation), on vm: every step"][1:]
-    assert [row[2:] for row in rows] == [
-        ["native, irq_disable", "\N{BLACK UP-POINTING TRIANGLE} regression", "17", "18", "+5.9 %"],
-        ["xen, irq_disable", "\N{BLACK DOWN-POINTING TRIANGLE} improvement", "15", "2", "-86.7 %"]]
+    rows = page.tables["Every step"][1:]
+    assert {row[2] for row in rows} == {"dispatch.Counts.track_cycles"}
+    assert [row[4:] for row in rows] == [
+        ["native, irq_disable", "\N{BLACK UP-POINTING TRIANGLE} regression", "17", "18", "+5.88 %"],
+        ["xen, irq_disable", "\N{BLACK DOWN-POINTING TRIANGLE} improvement", "15", "2", "-86.67 %"]]
     assert [attributes["class"] for attributes in page.all("path")] == ["bad", "good"]
 
 
