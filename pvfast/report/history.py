@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,18 @@ RESULTS_VERSION = 2
 #: Whole numbers are counted, and any change is a step. Others may be ratios of times: a step moves by more than this.
 THRESHOLD = 0.10
 _HASH_DIGITS = 8
+_EPOCH = datetime(1970, 1, 1)
 
 
 class HistoryError(PvfastError, ValueError):
     """A folder does not hold asv's results."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Commit:
-    """A commit that asv has run: when it was made, and the first digits of its hash."""
+    """A commit that asv has run: when it was made, in UTC, and the first digits of its hash."""
 
-    date: str
+    made: datetime
     name: str
 
 
@@ -140,13 +141,12 @@ def read_history(folder: str | Path) -> History:
     found: dict[tuple[str, str], dict[str, dict[Commit, float]]] = {}
     try:
         for path, content in results:
-            commit = Commit(_date(content["date"]), content["commit_hash"][:_HASH_DIGITS])
+            commit = Commit(_EPOCH + timedelta(milliseconds=content["date"]), content["commit_hash"][:_HASH_DIGITS])
             for name, row in benchmarks.items():
                 for parameters, value in _figures(row, dict(zip(
                         content["result_columns"], content["results"].get(name, ()), strict=False))):
                     found.setdefault((name, path.parent.name), {}).setdefault(parameters, {})[commit] = value
-        commits = sorted({commit for series in found.values() for figures in series.values() for commit in figures},
-                         key=lambda commit: (commit.date, commit.name))
+        commits = sorted({commit for series in found.values() for figures in series.values() for commit in figures})
         return History(tuple(commits), tuple(
             BenchmarkHistory(name, str(benchmarks[name].get("unit", "")), machine, tuple(
                 (parameters, tuple(figures.get(commit) for commit in commits))
@@ -165,10 +165,6 @@ def _figures(benchmark: dict[str, Any], row: dict[str, Any]) -> Iterator[tuple[s
     for parameters, value in zip(every, row["result"], strict=True):
         if value is not None and math.isfinite(value):
             yield ", ".join(word.strip("'") for word in parameters), float(value)
-
-
-def _date(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from pvfast.report import plots
 from pvfast.report.contents import PROFILED, Contents
 
 _NOTHING = "\N{EN DASH}"
+_WORSE = '<span class="worse">\N{BLACK UP-POINTING TRIANGLE} regression</span>'
+_BETTER = '<span class="better">\N{BLACK DOWN-POINTING TRIANGLE} improvement</span>'
 _FIGURES = ("instructions", "cycles")
 _PAGE, _STYLE, _SCRIPT = (files("pvfast.report").joinpath(f"page.{kind}").read_text(encoding="utf-8")
                           for kind in ("html", "css", "js"))
@@ -212,12 +214,11 @@ def _history(contents: Contents) -> str:
     return text + _table("Every step", (
         Column("commit"), Column("date"), Column("benchmark"), Column("machine"), Column("parameters"), Column("what"),
         Column("before", True), Column("after", True), Column("change", True)), (
-        [_code(history.commits[step.commit].name), _words(history.commits[step.commit].date), _words(found.name),
-         _words(found.machine), _words(step.parameters),
-         Cell('<span class="worse">\N{BLACK UP-POINTING TRIANGLE} regression</span>') if step.worse else
-         Cell('<span class="better">\N{BLACK DOWN-POINTING TRIANGLE} improvement</span>'),
-         _number(step.before), _number(step.after), _percent(step.percent, 2)]
-        for found in history.benchmarks for step in found.steps), filtered=True)
+        [_code(commit.name), _words(f"{commit.made:%Y-%m-%d %H:%M}"), _words(found.name), _words(found.machine),
+         _words(step.parameters), Cell(_WORSE if step.worse else _BETTER), _number(step.before), _number(step.after),
+         _percent(step.percent, 2)]
+        for found in history.benchmarks for step in found.steps for commit in [history.commits[step.commit]]),
+        filtered=True)
 
 
 def _provenance(contents: Contents, this_run: Iterable[tuple[str, str]]) -> str:

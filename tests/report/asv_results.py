@@ -12,8 +12,7 @@ PARAMETERS = [["'native'", "'xen'"], ["'irq_disable'"]]
 FIRST_DATE = 1_795_339_779_000
 
 
-def write_results(folder: Path, figures: Sequence[Sequence[Any]], machine: str = "vm",
-                  names: Sequence[str] = ()) -> Path:
+def write_results(folder: Path, figures: Sequence[tuple[float | None, ...]], machine: str = "vm") -> Path:
     """A commit for each pair of figures: native's, and Xen's."""
     here = folder / machine
     here.mkdir(parents=True)
@@ -27,9 +26,8 @@ def write_results(folder: Path, figures: Sequence[Sequence[Any]], machine: str =
     (folder / "benchmarks.json").write_text(json.dumps(benchmarks))
     (here / "machine.json").write_text(json.dumps({"machine": machine, "arch": "x86_64", "version": 1}))
     for number, pair in enumerate(figures):
-        name = names[number] if names else f"{number:040x}"[::-1]
         content = {
-            "commit_hash": name, "env_name": "virtualenv", "date": FIRST_DATE + 60_000 * number,
+            "commit_hash": f"{number:x}".ljust(40, "0"), "env_name": "virtualenv", "date": FIRST_DATE + 1_000 * number,
             "params": {"machine": machine}, "python": "3.11", "requirements": {}, "env_vars": {},
             "result_columns": COLUMNS, "durations": {}, "version": 2,
             "results": {TRACK: [pair, PARAMETERS, "1", FIRST_DATE, 0.1], TIME: [[1e-6], [], "1", FIRST_DATE, 0.1]},

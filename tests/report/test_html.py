@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from html.parser import HTMLParser
 
 import pytest
@@ -173,7 +174,7 @@ def test_hostile_names_stay_text(contents: Contents, text: str) -> None:
         contents, matrix=matrix, sensitivities={HOSTILE: contents.sensitivities["k8"]},
         profiles={HOSTILE: {(HOSTILE, "indirect"): ((HOSTILE, 1),)}},
         sites=(replace(site, hypervisor=HOSTILE, operation=HOSTILE, code=code),),
-        history=History((Commit(HOSTILE, HOSTILE), Commit("2", HOSTILE)),
+        history=History((Commit(datetime.min, HOSTILE), Commit(datetime.max, HOSTILE)),
                         (BenchmarkHistory(HOSTILE, HOSTILE, HOSTILE, ((HOSTILE, (1.0, 2.0)),)),)),
         versions=((HOSTILE, HOSTILE),))
     page = Page(write_page(bad, [(HOSTILE, HOSTILE)]))
