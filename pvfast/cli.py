@@ -172,7 +172,7 @@ def report(output: str, asv_results: str | None) -> None:
     site, and asv's history.
     """
     from pvfast.report.contents import ASV_RESULTS, gather
-    from pvfast.report.html import write_page
+    from pvfast.report.html import render_page
     from pvfast.report.progress import progress_bar
     from pvfast.report.provenance import this_run
 
@@ -180,7 +180,7 @@ def report(output: str, asv_results: str | None) -> None:
         asv_results = ASV_RESULTS
     with progress_bar() as progress:
         contents = gather(asv_results=asv_results, progress=progress)
-    _write(output, write_page(contents, this_run()))
+    _write(output, render_page(contents, this_run()))
     click.echo(output)
 
 

@@ -51,7 +51,7 @@ class Section:
     markup: str
 
 
-def write_page(contents: Contents, this_run: Iterable[tuple[str, str]]) -> str:
+def render_page(contents: Contents, this_run: Iterable[tuple[str, str]]) -> str:
     """The page as text.
 
     Parameters
@@ -75,7 +75,7 @@ def write_page(contents: Contents, this_run: Iterable[tuple[str, str]]) -> str:
         Section("provenance", "Where these figures are from", _provenance(contents, this_run)),
     ]
     hypervisors = dict.fromkeys(row.hypervisor for row in contents.matrix.rows)
-    return Template(_PAGE).substitute(
+    text = Template(_PAGE).substitute(
         title=f"pvfast {escape(__version__)}: what paravirtualization costs",
         summary=f"The built-in kernel of pvfast with the paravirt_ops of Linux {escape(contents.matrix.era)}, under "
                 f"{escape(', '.join(hypervisors))}: its patch sites as compiled (indirect), as direct calls, and "
@@ -85,6 +85,7 @@ def write_page(contents: Contents, this_run: Iterable[tuple[str, str]]) -> str:
         sections="".join(f'<section id="{section.name}" aria-labelledby="{section.name}-title">\n'
                          f'<h2 id="{section.name}-title">{section.title}</h2>\n{section.markup}</section>\n'
                          for section in sections))
+    return text.encode(errors="replace").decode()      # names from JSON may hold half a surrogate pair
 
 
 # --- Sections --------------------------------------------------------------------------------------------------------

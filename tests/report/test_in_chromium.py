@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from pvfast.report.contents import Contents
-from pvfast.report.html import write_page
+from pvfast.report.html import render_page
 from pvfast.report.provenance import this_run
 from tests.report.chromium import NAMES, Page, find_chromium
 
@@ -20,7 +20,7 @@ def page(contents: Contents, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         pytest.skip(f"no Chromium: none of {', '.join(NAMES)} is installed")
     folder = tmp_path_factory.mktemp("chromium")
     path = folder / "report.html"
-    path.write_text(write_page(contents, this_run()), encoding="utf-8")
+    path.write_text(render_page(contents, this_run()), encoding="utf-8")
     found = Page(program, folder / "profile")
     try:
         found.show(1280, 900)
