@@ -1,6 +1,7 @@
 """The built-in guest kernel: a small real one, assembled when first used.
 
-`build` makes the image. Read ``head.S``, ``main.S``, ``entry.S`` and ``bench.S`` first; each names the next.
+`build` makes the image. Read ``head.S``, ``main.S``, ``entry.S`` and ``bench.S`` first; each names the next. `SOURCES`
+in ``build.py`` has all files by topic; ``benchmarks.py`` has what is measured in it.
 """
 
 from pvfast.guest.benchmarks import Benchmark

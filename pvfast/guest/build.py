@@ -23,21 +23,29 @@ from pvfast.paravirt.probing import PROBE_SECTION
 from pvfast.paravirt.sites import unpack_records
 from pvfast.paravirt.smp_alternatives import unpack_locks
 
-#: Link order; it is the order of the probes too, so paravirt.S, with the last resort, is last.
+#: By topic, in link order. That is the order of the probes too, so paravirt.S, with the last resort, is last.
 SOURCES = (
+    # Numbers, layouts and macros; no code
     "constants.S", "structures.S", "operations.S", "atomic.S",
+    # Boot, and the ways into the kernel and out of it
     "head.S", "main.S", "traps.S", "entry.S", "syscalls.S", "syscall_table.S",
+    # Tasks and memory
     "slab.S", "sched.S", "wait.S", "page_alloc.S", "mm.S", "page_table.S", "mmap.S", "fault.S",
     "fork.S", "exec.S", "exit.S",
+    # Files and signals
     "usercopy.S", "files.S", "devices.S", "msr.S", "pipe.S", "signal.S", "signal_task.S", "signal_frame.S",
+    # System calls that reach the processor
     "ptrace.S", "time.S", "tls.S", "ldt.S", "suspend.S",
+    # What is measured: loops over patch sites, and user programs
     "bench.S", "user.S", "user_io.S", "user_signal.S", "user_pipe.S", "user_process.S", "user_programs.S",
     "user_everything.S",
+    # Operations, by who takes them over: bare hardware, Xen, lhype, KVM, VMI (which patches from inside)
     "native_cpu.S", "native_memory.S", "native_irq.S", "native_lock.S",
     "xen_head.S", "xen_irq.S", "xen_iret.S", "xen_multicall.S", "xen_memory.S", "xen_descriptors.S", "xen_events.S",
     "lhype_head.S", "lhype_irq.S", "lhype_memory.S",
     "kvm.S",
     "alternative.S", "vmi.S", "vmi_operations.S",
+    # Data at known places, and the probe of last resort
     "percpu.S", "paravirt.S",
 )
 
