@@ -32,7 +32,7 @@ svg .paper { fill: var(--paper); }
 
 _WIDTH = 360            # of a panel: what a phone shows
 _LINE = 18
-_LABEL = 168            # room for names, left of the figures
+_LABEL = 186            # room for names, left of the figures
 _VALUE = 60             # room for numbers, right of them
 _ROOM = _WIDTH - _LABEL - _VALUE
 _BAR = 10
