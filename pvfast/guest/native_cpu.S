@@ -47,8 +47,8 @@ native_irq_enable_sysexit:
 	sti
 	sysexit
 
-/* (EAX: &eax, EDX: &ebx, ECX: &ecx, stack: &edx); EAX and ECX are also what CPUID is asked. */
-native_cpuid:
+/* (EAX: &eax, EDX: &ebx, ECX: &ecx, stack: &edx); EAX and ECX are also what CPUID, or who answers for it, is asked. */
+.macro cpuid_function instruction argument
 	pushl %ebx
 	pushl %esi
 	pushl %edi
@@ -58,7 +58,7 @@ native_cpuid:
 	movl %ecx, %ebp
 	movl (%esi), %eax
 	movl (%ebp), %ecx
-	cpuid
+	\instruction \argument
 	movl %eax, (%esi)
 	movl %ebx, (%edi)
 	movl %ecx, (%ebp)
@@ -69,6 +69,10 @@ native_cpuid:
 	popl %esi
 	popl %ebx
 	ret
+.endm
+
+native_cpuid:
+	cpuid_function cpuid
 
 /* (EAX: 0-7). Each of the eight entries is four bytes: mov, ret. */
 native_get_debugreg:

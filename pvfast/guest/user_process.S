@@ -7,8 +7,8 @@
 
 .section .user.text, "ax"
 
-/* lat_proc fork: a process that only exits, waited for. */
-user_fork_exit:
+/* A child for each of EBX iterations, waited for; only the children go on behind it. */
+.macro fork_each_time
 	movl %ebx, %ebp
 1:	syscall_ok fork
 	testl %eax, %eax
@@ -17,20 +17,19 @@ user_fork_exit:
 	decl %ebp
 	jnz 1b
 	jmp user_exit
-2:	xorl %eax, %eax
+2:
+.endm
+
+/* lat_proc fork: a process that only exits, waited for. */
+user_fork_exit:
+	fork_each_time
+	xorl %eax, %eax
 	jmp user_exit
 
 /* lat_proc exec: one that becomes another program, which exits. */
 user_fork_exec:
-	movl %ebx, %ebp
-1:	syscall_ok fork
-	testl %eax, %eax
-	jz 2f
-	call user_wait
-	decl %ebp
-	jnz 1b
-	jmp user_exit
-2:	movl $PROGRAM_exit_with, %ebx
+	fork_each_time
+	movl $PROGRAM_exit_with, %ebx
 	xorl %ecx, %ecx
 	syscall execve
 	jmp user_exit

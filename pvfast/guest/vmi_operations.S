@@ -17,26 +17,7 @@
 
 /* (EAX: &eax, EDX: &ebx, ECX: &ecx, stack: &edx). The call has registers only, as the instruction. */
 vmi_cpuid:
-	pushl %ebx
-	pushl %esi
-	pushl %edi
-	pushl %ebp
-	movl %eax, %esi
-	movl %edx, %edi
-	movl %ecx, %ebp
-	movl (%esi), %eax
-	movl (%ebp), %ecx
-	vmi_call CPUID
-	movl %eax, (%esi)
-	movl %ebx, (%edi)
-	movl %ecx, (%ebp)
-	movl 20(%esp), %ecx
-	movl %edx, (%ecx)
-	popl %ebp
-	popl %edi
-	popl %esi
-	popl %ebx
-	ret
+	cpuid_function vmi_call, CPUID
 
 /* Seconds since 1970; the call has nanoseconds, in EDX:EAX. The high half is below 10^9 until 2106. */
 vmi_get_wallclock:

@@ -23,9 +23,6 @@ from pvfast.paravirt.hypervisors import lhype_interface as interface
 include "generated/constants.pxi"
 include "lhype_numbers.pxi"
 
-cdef enum:
-    NSEC_PER_SEC = 1000000000
-
 include "ring1.pxi"
 include "lhype_guest.pxi"
 include "lhype_pages.pxi"

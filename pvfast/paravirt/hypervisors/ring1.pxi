@@ -7,6 +7,8 @@ cdef enum:
     KERNEL_RING = 1
     OPERAND_SIZE = 0x66                 # the prefix
     FIRST_EXTERNAL_VECTOR = 0x20        # line 0 of the interrupt controller
+    NSEC_PER_SEC = 1000000000           # a cycle is a nanosecond of the guest's time
+    MIN_PERIOD_NS = 1000000             # of a timer that goes on by itself
 
 # --- Descriptors and gates -------------------------------------------------------------------------------------------
 

@@ -214,7 +214,7 @@ cdef bint memory_call(Guest* g, CPU* cpu, u32 number, u32 eax, u32 edx, u32 ecx)
 cdef bint time_call(Guest* g, CPU* cpu, u32 number, u32 eax) noexcept nogil:
     cdef u32 words[2]
     if number == VMI_CALL_GetCycleFrequency:
-        set_wide(cpu, NS_PER_SECOND)
+        set_wide(cpu, NSEC_PER_SEC)
     elif number == VMI_CALL_GetWallclockTime:
         set_wide(cpu, cycles_now(cpu))
     elif number == VMI_CALL_WallclockUpdated:

@@ -21,16 +21,6 @@ from pvfast.processor.cpuid import feature_word
 include "generated/constants.pxi"
 include "vmi_numbers.pxi"
 
-cdef extern from *:
-    """
-    #define PVFAST_LOWMEM_LINEAR 0xC0000000u
-    """
-    const u32 LOWMEM_LINEAR "PVFAST_LOWMEM_LINEAR"      # numbers above 2**31 are not in vmi_numbers.pxi
-
-cdef enum:
-    MIN_PERIOD_NS = 1000000
-    NS_PER_SECOND = 1000000000
-
 include "ring1.pxi"
 include "vmi_guest.pxi"
 include "vmi_events.pxi"

@@ -28,16 +28,11 @@ include "xen_numbers.pxi"
 
 cdef extern from *:
     """
-    #define PVFAST_XEN_START 0xFC000000u
     #define PVFAST_LDT_LINEAR 0xFC400000u
     #define PVFAST_NOT_MAPPED 0xFFFFFFFFu
     """
-    const u32 XEN_START "PVFAST_XEN_START"          # the hypervisor's hole in the linear address space
     const u32 LDT_LINEAR "PVFAST_LDT_LINEAR"        # where LDTR points, in LDT_SLOT of every directory
     const u32 NOT_MAPPED "PVFAST_NOT_MAPPED"        # no frame
-
-cdef enum:
-    MIN_PERIOD_NS = 1000000
 
 include "ring1.pxi"
 include "xen_domain.pxi"

@@ -278,7 +278,7 @@ cdef i32 xen_version(CPU* cpu, u32 command, u32 argument) noexcept nogil:
                 return -ERRNO_FAULT
         return 0
     if command == XENVERSION_PLATFORM_PARAMETERS:
-        return 0 if copy_out(cpu, argument, XEN_START) else -ERRNO_FAULT
+        return 0 if copy_out(cpu, argument, HYPERVISOR_VIRT_START) else -ERRNO_FAULT
     if command == XENVERSION_GET_FEATURES:      # submap_idx, submap: none
         if not copy_in(cpu, argument, &index, 1) or not copy_out(cpu, argument + 4, 0):
             return -ERRNO_FAULT

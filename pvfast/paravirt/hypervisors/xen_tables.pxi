@@ -138,7 +138,7 @@ cdef i32 update_descriptor(Domain* d, CPU* cpu, u32 address, u32 address_high, u
 
 
 cdef i32 set_debugreg(CPU* cpu, u32 number, u32 value) noexcept nogil:
-    if number > 7 or number == 4 or number == 5 or (number < 4 and value >= XEN_START):
+    if number > 7 or number == 4 or number == 5 or (number < 4 and value >= HYPERVISOR_VIRT_START):
         return -ERRNO_INVAL
     set_debug_register(cpu, number, value)
     return 0
