@@ -1,11 +1,8 @@
 """Small user programs, as text, for a guest kernel that has booted, natively or under a hypervisor."""
 
-from typing import Protocol
-
 from pvfast.assembly import assemble
-from pvfast.guest import GuestImage
 from pvfast.guest.prelude import USER_TEXT
-from pvfast.machine import Machine
+from tests.guest.kernel import Kernel
 
 _INSTRUCTIONS = 200_000
 PAGE_SIZE = 4096
@@ -34,32 +31,19 @@ _MACROS = """
 """
 
 
-class Guest(Protocol):
-    """A booted guest kernel."""
-
-    image: GuestImage
-    machine: Machine
-
-    def run_to(self, label: str, max_instructions: int) -> None: ...
-    def bench(self, name: str, iterations: int, max_instructions: int = ...) -> int: ...
-    def word(self, label: str, index: int = 0) -> int: ...
-    def fault(self) -> dict[str, int]: ...
-
-
-def start_program(guest: Guest, text: str, iterations: int = 1) -> None:
+def start_program(guest: Kernel, text: str, iterations: int = 1) -> None:
     """Put a program in the place of the built-in ones, and the machine where it starts it, `iterations` in EBX."""
     code = assemble(_MACROS + text, USER_TEXT).code
-    guest.machine.write_linear(guest.image.labels["user_text_page"], code)
-    guest.machine.cpu.eip = guest.image.benchmarks["null"].address
-    guest.machine.cpu.ecx = iterations
+    guest.write(guest.image.labels["user_text_page"], code)
+    guest.enter("null", iterations)
 
 
-def run_program(guest: Guest, text: str) -> int:
+def run_program(guest: Kernel, text: str) -> int:
     """Run a program in the place of the built-in ones; its exit status, signed. They are back afterwards."""
     page = guest.image.labels["user_text_page"]
-    built_in = guest.machine.read_linear(page, PAGE_SIZE)
+    built_in = guest.image.read("user_text_page", PAGE_SIZE)
     start_program(guest, text)
     guest.run_to("bench_done", _INSTRUCTIONS)
-    guest.machine.write_linear(page, built_in)
+    guest.write(page, built_in)
     status = guest.word("exit_status")
     return status - (status >> 31 << 32)

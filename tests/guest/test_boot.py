@@ -7,7 +7,7 @@ from pvfast.guest import GuestImage
 from pvfast.paravirt.hypervisors import hypervisor
 from pvfast.paravirt.probing import PROBE_OF_LAST_RESORT, PROBE_SECTION, unpack_probes
 from pvfast.paravirt.shapes import SiteState, classify
-from tests.guest.native import BOOT_INSTRUCTIONS, Booted
+from tests.guest.kernel import BOOT_INSTRUCTIONS, Kernel
 
 IF = 0x200
 CR0_TS = 8
@@ -33,7 +33,7 @@ def forms(image: GuestImage) -> dict[str, GuestImage]:
     return {"indirect": image, "direct": image.direct(), "patched": patched}
 
 
-def test_boots_to_idle_with_interrupts_enabled(booted: Booted) -> None:
+def test_boots_to_idle_with_interrupts_enabled(booted: Kernel) -> None:
     cpu = booted.machine.cpu
     assert cpu.eflags & IF
     assert cpu.cr0 >> 31
@@ -44,12 +44,12 @@ def test_boots_to_idle_with_interrupts_enabled(booted: Booted) -> None:
     assert booted.word("paravirt_ops") == 0             # kernel_rpl
 
 
-def test_idles_by_halting(booted: Booted) -> None:
+def test_idles_by_halting(booted: Kernel) -> None:
     assert booted.machine.run(max_instructions=1000).reason is pvfast.StopReason.HALT
     assert booted.machine.cpu.eip == booted.image.labels["native_safe_halt"] + 2
 
 
-def test_null_pointers_fault_after_boot(booted: Booted) -> None:
+def test_null_pointers_fault_after_boot(booted: Kernel) -> None:
     with pytest.raises(pvfast.PvfastError):
         booted.machine.read_linear(0, 4)
 
@@ -62,13 +62,13 @@ def test_banner_goes_to_the_serial_port(image: GuestImage) -> None:
         def write(self, port: int, size: int, value: int) -> None:
             self.text += bytes((value,))
 
-    guest, serial = Booted(image), Serial()
+    guest, serial = Kernel(image), Serial()
     guest.machine.intercept_port(0x3F8, serial)
     guest.run_to("boot_done", BOOT_INSTRUCTIONS)
     assert serial.text == b"Booting paravirtualized kernel on bare hardware\n"
 
 
-def test_timer_interrupts_are_counted(booted: Booted) -> None:
+def test_timer_interrupts_are_counted(booted: Kernel) -> None:
     for ticks in (1, 2, 3):
         booted.machine.inject_interrupt(0x20)
         booted.machine.run(max_instructions=1000)
@@ -76,7 +76,7 @@ def test_timer_interrupts_are_counted(booted: Booted) -> None:
     assert booted.word("unexpected_interrupts") == 0
 
 
-def test_interrupts_wait_while_disabled(booted: Booted) -> None:
+def test_interrupts_wait_while_disabled(booted: Kernel) -> None:
     booted.bench("irq_disable", 1)
     booted.machine.inject_interrupt(0x20)
     booted.bench("empty", 100)
@@ -85,7 +85,7 @@ def test_interrupts_wait_while_disabled(booted: Booted) -> None:
     assert booted.word("jiffies") == 1
 
 
-def test_a_timer_interrupt_does_not_disturb_user_code(booted: Booted) -> None:
+def test_a_timer_interrupt_does_not_disturb_user_code(booted: Kernel) -> None:
     booted.machine.cpu.eip = booted.image.benchmarks["null_syscall_int80"].address
     booted.machine.cpu.ecx = 50
     for _ in range(20):
@@ -96,20 +96,20 @@ def test_a_timer_interrupt_does_not_disturb_user_code(booted: Booted) -> None:
     assert booted.word("exit_status") == 1
 
 
-def test_other_lines_are_counted_as_unexpected(booted: Booted) -> None:
+def test_other_lines_are_counted_as_unexpected(booted: Kernel) -> None:
     booted.machine.inject_interrupt(0x2F)
     booted.machine.run(max_instructions=1000)
     assert booted.word("unexpected_interrupts") == 1
 
 
 @pytest.mark.parametrize("name", ["null_syscall_int80", "null_syscall_sysenter"])
-def test_getppid_answers(booted: Booted, name: str) -> None:
+def test_getppid_answers(booted: Kernel, name: str) -> None:
     booted.bench(name, 10)
     assert booted.word("exit_status") == 1
     assert booted.machine.cpu.cpl == 0
 
 
-def test_user_code_runs_in_ring_3(booted: Booted) -> None:
+def test_user_code_runs_in_ring_3(booted: Kernel) -> None:
     booted.machine.cpu.eip = booted.image.benchmarks["null_syscall_int80"].address
     booted.machine.cpu.ecx = 10
     booted.run_to("user_null_syscall_int80", 10_000)
@@ -118,7 +118,7 @@ def test_user_code_runs_in_ring_3(booted: Booted) -> None:
     assert cpu.eflags & IF
 
 
-def test_unknown_system_calls_are_refused(booted: Booted) -> None:
+def test_unknown_system_calls_are_refused(booted: Kernel) -> None:
     booted.machine.cpu.eip = booted.image.benchmarks["null_syscall_int80"].address
     booted.machine.cpu.ecx = 1
     booted.run_to("user_null_syscall_int80", 10_000)
@@ -128,7 +128,7 @@ def test_unknown_system_calls_are_refused(booted: Booted) -> None:
     assert booted.word("exit_status") == 2**32 - 38
 
 
-def test_kernel_faults_are_recorded(booted: Booted) -> None:
+def test_kernel_faults_are_recorded(booted: Kernel) -> None:
     address = booted.image.labels["native_set_wallclock"]
     booted.machine.write_linear(address, bytes.fromhex("a1 78 56 34 12"))      # mov 0x12345678, %eax
     booted.machine.cpu.eip = address
@@ -138,7 +138,7 @@ def test_kernel_faults_are_recorded(booted: Booted) -> None:
     assert (fault["cr2"], fault["esp"], fault["count"]) == (0x12345678, booted.stack_top, 1)
 
 
-def test_user_faults_end_the_program(booted: Booted) -> None:
+def test_user_faults_end_the_program(booted: Kernel) -> None:
     booted.machine.cpu.eip = booted.image.benchmarks["null_syscall_int80"].address
     booted.machine.cpu.ecx = 1
     booted.run_to("user_null_syscall_int80", 10_000)
@@ -149,7 +149,7 @@ def test_user_faults_end_the_program(booted: Booted) -> None:
     assert booted.fault()["count"] == 0                 # that is for the kernel's own
 
 
-def test_expected_faults_resume_at_their_fixup(booted: Booted) -> None:
+def test_expected_faults_resume_at_their_fixup(booted: Kernel) -> None:
     machine, labels = booted.machine, booted.image.labels
     error = labels["exit_status"]
     machine.cpu.esp -= 4
@@ -161,7 +161,7 @@ def test_expected_faults_resume_at_their_fixup(booted: Booted) -> None:
     assert booted.fault()["count"] == 0
 
 
-def test_device_not_available_reads_cr0_through_the_table(booted: Booted) -> None:
+def test_device_not_available_reads_cr0_through_the_table(booted: Kernel) -> None:
     machine, page = booted.machine, booted.image.labels["user_data_page"]
     machine.cpu.cr0 |= CR0_TS
     machine.write_linear(page, bytes.fromhex("cd 07 90"))                       # int $7
@@ -173,7 +173,7 @@ def test_device_not_available_reads_cr0_through_the_table(booted: Booted) -> Non
 
 
 def test_ring_1_goes_to_the_probes_and_ends_at_bare_hardware(image: GuestImage) -> None:
-    guest = Booted(image)
+    guest = Kernel(image)
     machine, labels = guest.machine, image.labels
     machine.map_ram(image.linear, -(-len(image.code) // 4096) * 4096)
     machine.write(image.linear, image.code)             # where it is linked, as a hypervisor would map it
@@ -197,7 +197,7 @@ def test_ring_1_goes_to_the_probes_and_ends_at_bare_hardware(image: GuestImage) 
 
 @pytest.mark.parametrize("form", ["indirect", "direct", "patched"])
 def test_every_form_of_the_sites_boots_and_serves_both_system_calls(image: GuestImage, form: str) -> None:
-    guest = Booted(forms(image)[form])
+    guest = Kernel(forms(image)[form])
     guest.run_to("boot_done", BOOT_INSTRUCTIONS)
     for name in image.benchmarks:
         guest.bench(name, 10)
@@ -223,7 +223,7 @@ def operations_of(image: GuestImage, label: str) -> list[str]:
 def test_instructions_per_operation(image: GuestImage, name: str) -> None:
     counts = {}
     for form, made in forms(image).items():
-        guest = Booted(made)
+        guest = Kernel(made)
         guest.run_to("boot_done", BOOT_INSTRUCTIONS)
         counts[form] = guest.per_iteration(name)
     indirect, inline = NATIVE[name]
@@ -235,7 +235,7 @@ def test_instructions_per_operation(image: GuestImage, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["irq_disable", "irq_enable", "save_fl", "restore_fl", "irq_save", "iret"])
-def test_benchmarks_leave_the_flags_that_their_operation_says(booted: Booted, name: str) -> None:
+def test_benchmarks_leave_the_flags_that_their_operation_says(booted: Kernel, name: str) -> None:
     enabled = {"irq_disable": False, "irq_save": False, "irq_enable": True, "restore_fl": True, "iret": True}
     booted.bench("irq_enable", 1)
     booted.bench(name, 3)
@@ -245,7 +245,7 @@ def test_benchmarks_leave_the_flags_that_their_operation_says(booted: Booted, na
         assert booted.machine.cpu.eax & IF or name == "irq_save"
 
 
-def test_benchmarks_may_follow_each_other_in_any_order(booted: Booted) -> None:
+def test_benchmarks_may_follow_each_other_in_any_order(booted: Kernel) -> None:
     names = list(booted.image.benchmarks)
     first = {name: booted.bench(name, 25) for name in names}
     again = {name: booted.bench(name, 25) for name in reversed(names)}
@@ -254,7 +254,7 @@ def test_benchmarks_may_follow_each_other_in_any_order(booted: Booted) -> None:
 
 def test_stepping_a_benchmark_gives_the_same_counts_as_running_it(image: GuestImage) -> None:
     for name, benchmark in image.benchmarks.items():
-        whole, stepped = Booted(image), Booted(image)
+        whole, stepped = Kernel(image), Kernel(image)
         for guest in (whole, stepped):
             guest.run_to("boot_done", BOOT_INSTRUCTIONS)
         expected = whole.bench(name, 5)

@@ -21,7 +21,7 @@ from pvfast.paravirt.probing import (
 )
 from pvfast.paravirt.shapes import call_shape, classify, identify, shapes
 from pvfast.paravirt.sites import pack_records
-from tests.guest.native import BENCH_INSTRUCTIONS, BOOT_INSTRUCTIONS, Booted
+from tests.guest.kernel import BENCH_INSTRUCTIONS, BOOT_INSTRUCTIONS, Kernel
 
 #: Benchmark: instructions as compiled and patched inline, from 2.6.22 on; before, see test_boot.py. irq_save is two
 #: sites, with the flags on the stack between them.
@@ -53,7 +53,7 @@ def forms(image: GuestImage) -> dict[str, GuestImage]:
 def test_boots_and_runs_its_loops_in_every_form(linux: GuestImage) -> None:
     counts: dict[str, dict[str, int]] = {}
     for form, image in forms(linux).items():
-        guest = Booted(image)
+        guest = Kernel(image)
         guest.run_to("boot_done", BOOT_INSTRUCTIONS)
         counts[form] = {name: guest.per_iteration(name) for name in linux.benchmarks}
         assert guest.fault()["count"] == 0
@@ -105,10 +105,10 @@ def test_every_pointer_of_the_table_is_its_native_function(linux: GuestImage) ->
 
 @pytest.mark.parametrize("era", ["2.6.21", "2.6.22"])
 def test_the_clock_is_measured_where_there_is_a_timer(era: str) -> None:
-    guest = Booted(build(era=era))
+    guest = Kernel(build(era=era))
     guest.run_to("boot_done", BOOT_INSTRUCTIONS)
     assert guest.word("cpu_khz") == 0           # an empty bus: the time is over at the first look
-    timed = Booted(build(era=era))
+    timed = Kernel(build(era=era))
     timed.machine.intercept_port(0x61, Timer(timed))
     timed.run_to("boot_done", BOOT_INSTRUCTIONS)
     assert timed.word("cpu_khz") == pytest.approx(Timer.MILLISECOND, rel=0.01)
@@ -119,7 +119,7 @@ class Timer:
 
     MILLISECOND = 200_000
 
-    def __init__(self, guest: Booted) -> None:
+    def __init__(self, guest: Kernel) -> None:
         self.guest, self.end = guest, 0
 
     def read(self, port: int, size: int) -> int:
@@ -169,9 +169,9 @@ def test_ring_test_and_probes_end_with_2_6_21(linux: GuestImage) -> None:
 BOOT_PARAMS = 0x90000
 
 
-def with_boot_params(image: GuestImage, version: int, subarch: int) -> Booted:
+def with_boot_params(image: GuestImage, version: int, subarch: int) -> Kernel:
     """As a boot loader leaves it: ESI is the physical address of struct boot_params."""
-    guest = Booted(image)
+    guest = Kernel(image)
     guest.machine.write(BOOT_PARAMS + BP_VERSION, version.to_bytes(2, "little"))
     guest.machine.write(BOOT_PARAMS + BP_HARDWARE_SUBARCH, subarch.to_bytes(4, "little"))
     guest.machine.cpu.esi = BOOT_PARAMS
@@ -205,7 +205,7 @@ def test_earlier_kernels_do_not_look_at_the_boot_parameters() -> None:
 def test_a_door_of_its_own_is_for_one_hypervisor(era: str) -> None:
     """startup_xen without Xen's start_info: the probe comes back, and there is nobody else to ask."""
     image = build(era=era)
-    guest = Booted(image)
+    guest = Kernel(image)
     guest.run_to("boot_done", BOOT_INSTRUCTIONS)
     guest.machine.cpu.esi = image.labels["user_text_page"]
     guest.machine.cpu.eip = image.labels["startup_xen"]
@@ -229,7 +229,7 @@ def test_bug_1_assembly_sites_did_not_save_eax(era: str, getppid: int, form: str
     once the site is patched inline, nobody sees it.
     """
     image = build(era=era)
-    guest = Booted(image)
+    guest = Kernel(image)
     guest.run_to("boot_done", BOOT_INSTRUCTIONS)
     guest.bench("null_syscall_sysenter", 3)
     assert guest.word("exit_status") == 1
@@ -249,7 +249,7 @@ def test_bug_1_assembly_sites_did_not_save_eax(era: str, getppid: int, form: str
 
 
 
-def call(guest: Booted, function: str, eax: int) -> int:
+def call(guest: Kernel, function: str, eax: int) -> int:
     """What a function of the kernel answers."""
     cpu = guest.machine.cpu
     guest.machine.write_linear(cpu.esp - 4, guest.image.labels["bench_done"].to_bytes(4, "little"))
@@ -259,7 +259,7 @@ def call(guest: Booted, function: str, eax: int) -> int:
 
 
 def test_ticket_locks_of_2_6_31() -> None:
-    guest = Booted(build(era="2.6.31"))
+    guest = Kernel(build(era="2.6.31"))
     guest.run_to("boot_done", BOOT_INSTRUCTIONS)
     lock = guest.image.labels["exit_status"]
     asked = ("native_spin_is_locked", "native_spin_is_contended", "native_spin_trylock")

@@ -3,7 +3,8 @@
 import pytest
 
 from pvfast.guest.prelude import USER_DATA
-from tests.guest.programs import Guest, run_program
+from tests.guest.kernel import Kernel
+from tests.guest.programs import run_program
 
 READ, WRITE, OPEN, CLOSE, LSEEK = 3, 4, 5, 6, 19
 ENOENT, EBADF, EFAULT, EINVAL, EMFILE = 2, 9, 14, 22, 24
@@ -15,7 +16,7 @@ none: .asciz "/dev/none"
 """
 
 
-def test_zero_gives_zeros(guest: Guest) -> None:
+def test_zero_gives_zeros(guest: Kernel) -> None:
     assert run_program(guest, f"""
         movl $-1, {USER_DATA}
         movl $-1, {USER_DATA + 4}
@@ -30,7 +31,7 @@ def test_zero_gives_zeros(guest: Guest) -> None:
     {NAMES}""") == -0x01000000                          # the eighth byte is as it was
 
 
-def test_null_has_nothing_and_takes_everything(guest: Guest) -> None:
+def test_null_has_nothing_and_takes_everything(guest: Kernel) -> None:
     assert run_program(guest, f"""
         call {OPEN}, $null
         call {READ}, $0, ${USER_DATA}, $7
@@ -57,13 +58,13 @@ def test_null_has_nothing_and_takes_everything(guest: Guest) -> None:
     (f"call {OPEN}, $zero; call {LSEEK}, $0, $0, $2", EINVAL),
     (f".rept 33; call {OPEN}, $zero; .endr", EMFILE),
 ])
-def test_wrong_requests_are_refused(guest: Guest, calls: str, error: int) -> None:
+def test_wrong_requests_are_refused(guest: Kernel, calls: str, error: int) -> None:
     program = calls.replace("; ", "\n")
     assert run_program(guest, f"{program}\nexit %eax\n{NAMES}") == -error
     assert guest.fault()["count"] == 0
 
 
-def test_descriptors_are_the_lowest_free_ones(guest: Guest) -> None:
+def test_descriptors_are_the_lowest_free_ones(guest: Kernel) -> None:
     assert run_program(guest, f"""
         call {OPEN}, $zero
         call {OPEN}, $zero
@@ -76,6 +77,6 @@ def test_descriptors_are_the_lowest_free_ones(guest: Guest) -> None:
     {NAMES}""") == 2
 
 
-def test_what_a_program_left_open_is_closed(guest: Guest) -> None:
+def test_what_a_program_left_open_is_closed(guest: Kernel) -> None:
     for _ in range(5):                                  # there is room for 48 files
         assert run_program(guest, f".rept 32\ncall {OPEN}, $zero\n.endr\nexit %eax\n{NAMES}") == 31

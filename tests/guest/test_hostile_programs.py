@@ -4,7 +4,8 @@ import random
 
 import pvfast
 from pvfast.guest.prelude import USER_DATA, USER_TEXT
-from tests.guest.programs import Guest, start_program
+from tests.guest.kernel import Kernel
+from tests.guest.programs import start_program
 from tests.guest.test_processes import TIMER_VECTOR, resources
 
 PROGRAMS, LONGEST, TICKS, TICK_INSTRUCTIONS = 100, 25, 60, 5000
@@ -36,7 +37,7 @@ def program(choice: random.Random) -> str:
     return text + "exit $0"
 
 
-def test_hostile_programs(guest: Guest) -> None:
+def test_hostile_programs(guest: Kernel) -> None:
     """They fork, so there are several at once; the tick takes turns. One that waits for ever may."""
     choice = random.Random(20)
     state, before, over = guest.machine.snapshot(), resources(guest), 0

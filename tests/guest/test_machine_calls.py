@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.guest.native import Booted
-from tests.guest.programs import Guest, run_program
+from tests.guest.kernel import Kernel
+from tests.guest.programs import run_program
 from tests.guest.test_signals import COUNT, RESTORER, SIGSEGV, action, install
 
 READ, WRITE, OPEN, TIME, LSEEK, STIME, PTRACE, GETTIMEOFDAY, IOPL, SET_THREAD_AREA = (
@@ -16,7 +16,7 @@ SEGMENT = f"segment: .long -1, {COUNT}, 0xfff, 0x41\nnumbered: .long 8, {COUNT},
 WRONG = "wrong: .long 9, 0, 0xfff, 0x41\n"
 
 
-def test_a_thread_local_segment_begins_where_it_was_put(guest: Guest) -> None:
+def test_a_thread_local_segment_begins_where_it_was_put(guest: Kernel) -> None:
     assert run_program(guest, f"""
         movl $0x12345678, {COUNT + 0x20}
         movl $-1, {COUNT + 0x40}                /* struct user_desc: a free entry, there, one page, 32 bits */
@@ -34,12 +34,12 @@ def test_a_thread_local_segment_begins_where_it_was_put(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize(("address", "error"), [("wrong", EINVAL), ("0x1000", EFAULT), ("segment", EFAULT)])
-def test_wrong_segments_are_refused(guest: Guest, address: str, error: int) -> None:
+def test_wrong_segments_are_refused(guest: Kernel, address: str, error: int) -> None:
     """The last has no entry number, and stands where none can be written."""
     assert run_program(guest, f"call {SET_THREAD_AREA}, ${address}\nexit %eax\n{SEGMENT}{WRONG}") == -error
 
 
-def test_a_segment_ends_at_its_limit(guest: Guest) -> None:
+def test_a_segment_ends_at_its_limit(guest: Kernel) -> None:
     assert run_program(guest, f"""
         call {SET_THREAD_AREA}, $numbered
         check $0
@@ -51,7 +51,7 @@ def test_a_segment_ends_at_its_limit(guest: Guest) -> None:
     {SEGMENT}""") == SIGSEGV
 
 
-def test_a_segment_that_is_gone_is_null_after_the_next_system_call(guest: Guest) -> None:
+def test_a_segment_that_is_gone_is_null_after_the_next_system_call(guest: Kernel) -> None:
     assert run_program(guest, f"""
         call {SET_THREAD_AREA}, $numbered
         movl $67, %eax
@@ -65,19 +65,19 @@ def test_a_segment_that_is_gone_is_null_after_the_next_system_call(guest: Guest)
     assert guest.fault()["count"] == 0
 
 
-def test_iopl_lets_a_program_use_ports(booted: Booted) -> None:
+def test_iopl_lets_a_program_use_ports(booted: Kernel) -> None:
     assert run_program(booted, "outb %al, $0x80\nexit $0") == SIGSEGV
     assert run_program(booted, f"call {IOPL}, $3\ncheck $0\noutb %al, $0x80\npushfl\npopl %eax\nandl $0x3000, %eax\n"
                                "exit %eax") == 0x3000
     assert run_program(booted, "outb %al, $0x80\nexit $0") == SIGSEGV      # the next program has not asked
 
 
-def test_there_are_four_levels(guest: Guest) -> None:
+def test_there_are_four_levels(guest: Kernel) -> None:
     assert run_program(guest, f"call {IOPL}, $3\nexit %eax") == 0
     assert run_program(guest, f"call {IOPL}, $4\nexit %eax") == -EINVAL
 
 
-def test_the_clock_goes_on_from_where_it_is_set(guest: Guest) -> None:
+def test_the_clock_goes_on_from_where_it_is_set(guest: Kernel) -> None:
     assert run_program(guest, f"""
         movl $1000000000, {COUNT}
         call {STIME}, ${COUNT}
@@ -94,7 +94,7 @@ def test_the_clock_goes_on_from_where_it_is_set(guest: Guest) -> None:
     1:  exit %eax""") == 1_000_000_000
 
 
-def test_time_does_not_stand_still(guest: Guest) -> None:
+def test_time_does_not_stand_still(guest: Kernel) -> None:
     assert run_program(guest, f"""
         call {GETTIMEOFDAY}, ${COUNT}, $0
         movl $5000, %ecx
@@ -114,7 +114,7 @@ def test_time_does_not_stand_still(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize("number", [STIME, TIME, GETTIMEOFDAY])
-def test_clocks_refuse_wrong_addresses(guest: Guest, number: int) -> None:
+def test_clocks_refuse_wrong_addresses(guest: Kernel, number: int) -> None:
     for address in (0x1000, 0xC0100000, 0xFFFFFFFF):
         assert run_program(guest, f"call {number}, ${address}\nexit %eax") == -EFAULT
 
@@ -122,7 +122,7 @@ def test_clocks_refuse_wrong_addresses(guest: Guest, number: int) -> None:
 MSR = 'msr: .asciz "/dev/cpu/0/msr"\npmc: .asciz "/dev/cpu/0/pmc"\n'
 
 
-def test_the_msr_device_reads_and_writes_registers(booted: Booted) -> None:
+def test_the_msr_device_reads_and_writes_registers(booted: Kernel) -> None:
     program = f"""
         call {OPEN}, $msr
         check $0
@@ -140,7 +140,7 @@ def test_the_msr_device_reads_and_writes_registers(booted: Booted) -> None:
     assert run_program(booted, program) == -EINVAL
 
 
-def test_registers_that_are_not_there_are_errors(booted: Booted) -> None:
+def test_registers_that_are_not_there_are_errors(booted: Kernel) -> None:
     for number in (READ, WRITE):
         assert run_program(booted, f"""
             call {OPEN}, $msr
@@ -150,7 +150,7 @@ def test_registers_that_are_not_there_are_errors(booted: Booted) -> None:
         {MSR}""") == -EIO
 
 
-def test_the_counter_device_reads_eight_bytes(booted: Booted) -> None:
+def test_the_counter_device_reads_eight_bytes(booted: Kernel) -> None:
     assert run_program(booted, f"call {OPEN}, $pmc\ncall {READ}, $0, ${COUNT}, $8\nexit %eax\n{MSR}") == 8
 
 
@@ -159,11 +159,11 @@ def test_the_counter_device_reads_eight_bytes(booted: Booted) -> None:
     ("$6, %edi, $248, $0", EIO), ("$6, %edi, $268, $0", EIO), ("$6, %edi, $252, $0xc0000000", EIO),
     ("$3, %edi, $252, $0x1000", EFAULT),
 ])
-def test_ptrace_refuses_what_is_no_debug_register(guest: Guest, arguments: str, error: int) -> None:
+def test_ptrace_refuses_what_is_no_debug_register(guest: Kernel, arguments: str, error: int) -> None:
     assert run_program(guest, f"call 20\nmovl %eax, %edi\ncall {PTRACE}, {arguments}\nexit %eax") == -error
 
 
-def test_single_steps_are_signals(guest: Guest) -> None:
+def test_single_steps_are_signals(guest: Kernel) -> None:
     """The trap is after the instruction behind popf; the handler's frame has TF, and takes it out."""
     assert run_program(guest, f"""
         {install(SIGTRAP, "act")}
@@ -182,7 +182,7 @@ def test_single_steps_are_signals(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize(("offset", "value"), [(60, 0x1233), (72, 0x1233), (60, 8)])
-def test_a_return_to_no_segment_is_the_programs_fault(booted: Booted, offset: int, value: int) -> None:
+def test_a_return_to_no_segment_is_the_programs_fault(booted: Kernel, offset: int, value: int) -> None:
     """The handler spoils CS or SS in its frame: the iret of its return fails in the kernel."""
     assert run_program(booted, f"""
         {install(SIGTRAP, "act")}
@@ -204,7 +204,7 @@ ENODEV = 19
 LDT = f"entry: .long 1, {COUNT}, 0xfff, 0x41\n"
 
 
-def test_a_local_segment_begins_where_it_was_put_and_is_copied_by_fork(booted: Booted) -> None:
+def test_a_local_segment_begins_where_it_was_put_and_is_copied_by_fork(booted: Kernel) -> None:
     assert run_program(booted, f"""
         movl $77, {COUNT + 0x20}
         call {MODIFY_LDT}, ${WRITE_LDT}, $entry, $16
@@ -227,7 +227,7 @@ def test_a_local_segment_begins_where_it_was_put_and_is_copied_by_fork(booted: B
     assert booted.word("nr_free_pages") == free
 
 
-def test_the_next_process_has_no_local_table(booted: Booted) -> None:
+def test_the_next_process_has_no_local_table(booted: Kernel) -> None:
     assert run_program(booted, f"call {MODIFY_LDT}, ${WRITE_LDT}, $entry, $16\nexit %eax\n{LDT}") == 0
     assert run_program(booted, "movl $0xf, %eax\nmovl %eax, %gs\nexit $0") == SIGSEGV
 
@@ -236,12 +236,12 @@ def test_the_next_process_has_no_local_table(booted: Booted) -> None:
     (f"${WRITE_LDT}, $entry, $15", EINVAL), (f"${WRITE_LDT}, $0x1000, $16", EFAULT), ("$2, $entry, $16", 38),
     (f"${WRITE_LDT}, $far, $16", EINVAL), (f"${WRITE_LDT}, $conforming, $16", EINVAL),
 ])
-def test_wrong_entries_are_refused(guest: Guest, arguments: str, error: int) -> None:
+def test_wrong_entries_are_refused(guest: Kernel, arguments: str, error: int) -> None:
     assert run_program(guest, f"call {MODIFY_LDT}, {arguments}\nexit %eax\n{LDT}"
                               "far: .long 512, 0, 1, 0x41\nconforming: .long 1, 0, 1, 0x47\n") == -error
 
 
-def test_a_watchpoint_is_a_signal(booted: Booted) -> None:
+def test_a_watchpoint_is_a_signal(booted: Kernel) -> None:
     """The parent sets DR0 and DR7 in its child, which runs only then: writes of four bytes at COUNT + 16."""
     assert run_program(booted, f"""
         call 42, ${COUNT}
@@ -263,7 +263,7 @@ def test_a_watchpoint_is_a_signal(booted: Booted) -> None:
         exit $0""") == SIGTRAP
 
 
-def test_the_processor_wakes_up_as_it_went_to_sleep(booted: Booted) -> None:
+def test_the_processor_wakes_up_as_it_went_to_sleep(booted: Kernel) -> None:
     cpu = booted.machine.cpu
     before = (cpu.cr0, cpu.cr3, cpu.cr4, cpu.gdtr, cpu.idtr)
     suspend = f"call {REBOOT}, $0xfee1dead, $672274793, $0xd000fce2\nexit %eax"
@@ -272,7 +272,7 @@ def test_the_processor_wakes_up_as_it_went_to_sleep(booted: Booted) -> None:
     assert booted.fault()["count"] == 0
 
 
-def test_a_guest_of_a_hypervisor_does_not_suspend(guest: Guest) -> None:
+def test_a_guest_of_a_hypervisor_does_not_suspend(guest: Kernel) -> None:
     expected = -ENODEV if guest.word("paravirt_ops", 1) else 0
     assert run_program(guest, f"call {REBOOT}, $0xfee1dead, $672274793, $0xd000fce2\nexit %eax") == expected
     assert run_program(guest, f"call {REBOOT}, $0xfee1dead, $1, $0xd000fce2\nexit %eax") == -EINVAL

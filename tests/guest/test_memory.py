@@ -6,8 +6,8 @@ import pvfast
 from pvfast.errors import PvfastError
 from pvfast.guest import GuestImage
 from pvfast.guest.prelude import USER_DATA
-from tests.guest.native import BOOT_INSTRUCTIONS, Booted
-from tests.guest.programs import Guest, run_program, start_program
+from tests.guest.kernel import BOOT_INSTRUCTIONS, Kernel
+from tests.guest.programs import run_program, start_program
 from tests.guest.test_processes import fork, resources, wait
 
 MUNMAP, MMAP2 = 91, 192
@@ -31,7 +31,7 @@ def munmap(address: str, length: int) -> str:
 
 @pytest.mark.parametrize("address", [USER_DATA + 0x1FFC, STACK_BOTTOM, 0xBFFFFFFC])
 @pytest.mark.parametrize("first", ["cmpl $0, (%edi)", "addl $0, (%edi)"])
-def test_pages_are_zero_until_they_are_written(guest: Guest, address: int, first: str) -> None:
+def test_pages_are_zero_until_they_are_written(guest: Kernel, address: int, first: str) -> None:
     text = f"""
         movl ${address}, %edi
         {first}
@@ -60,14 +60,14 @@ def test_pages_are_zero_until_they_are_written(guest: Guest, address: int, first
     mmap(4096, PRIVATE | ANONYMOUS) + "movl $0, 4096(%eax)",
     mmap(4096, PRIVATE | ANONYMOUS) + "movl %eax, %edi\nmovl $0, (%edi)\n" + munmap("%edi", 4096) + "movl (%edi), %eax",
 ])
-def test_what_is_not_the_programs_ends_it(guest: Guest, access: str) -> None:
+def test_what_is_not_the_programs_ends_it(guest: Kernel, access: str) -> None:
     before = resources(guest)
     assert run_program(guest, access) == SIGSEGV
     assert guest.fault()["count"] == 0
     assert resources(guest) == before
 
 
-def test_shared_memory_is_seen_by_both(guest: Guest) -> None:
+def test_shared_memory_is_seen_by_both(guest: Kernel) -> None:
     text = f"""
         {mmap(2 * 4096, SHARED)}
         movl %eax, %edi
@@ -86,7 +86,7 @@ def test_shared_memory_is_seen_by_both(guest: Guest) -> None:
     assert resources(guest) == before
 
 
-def test_private_memory_is_not(guest: Guest) -> None:
+def test_private_memory_is_not(guest: Kernel) -> None:
     text = f"""
         {mmap(4096, PRIVATE | ANONYMOUS)}
         movl %eax, %edi
@@ -98,7 +98,7 @@ def test_private_memory_is_not(guest: Guest) -> None:
     assert run_program(guest, text) == 1
 
 
-def test_the_file_keeps_what_was_written_and_is_found_by_page(guest: Guest) -> None:
+def test_the_file_keeps_what_was_written_and_is_found_by_page(guest: Kernel) -> None:
     last = SHARED_FILE_PAGES - 1
     text = f"""
         {mmap(4096, SHARED, page=last)}
@@ -111,7 +111,7 @@ def test_the_file_keeps_what_was_written_and_is_found_by_page(guest: Guest) -> N
     assert run_program(guest, text) == 77
 
 
-def test_mappings_take_the_first_gap_and_give_it_back(guest: Guest) -> None:
+def test_mappings_take_the_first_gap_and_give_it_back(guest: Kernel) -> None:
     text = f"""
         {mmap(4096, PRIVATE | ANONYMOUS)}
         {mmap(2 * 4096, PRIVATE | ANONYMOUS)}
@@ -152,13 +152,13 @@ def test_mappings_take_the_first_gap_and_give_it_back(guest: Guest) -> None:
     (munmap(f"${USER_DATA}", 2 * 4096), 0),
     (munmap(f"${STACK_BOTTOM - 4096}", 5 * 4096), 0),
 ])
-def test_requests_and_answers(guest: Guest, call: str, answer: int) -> None:
+def test_requests_and_answers(guest: Kernel, call: str, answer: int) -> None:
     before = resources(guest)
     assert run_program(guest, f"{call}exit %eax") == answer
     assert resources(guest) == before
 
 
-def test_too_many_areas_are_refused(guest: Guest) -> None:
+def test_too_many_areas_are_refused(guest: Kernel) -> None:
     text = f"""
     again:
         {mmap(4096, PRIVATE | ANONYMOUS)}
@@ -171,7 +171,7 @@ def test_too_many_areas_are_refused(guest: Guest) -> None:
     assert resources(guest) == before
 
 
-def test_mapping_and_touching_costs_the_same_each_time(guest: Guest) -> None:
+def test_mapping_and_touching_costs_the_same_each_time(guest: Kernel) -> None:
     text = f"""
         movl %ebx, {USER_DATA}
     again:
@@ -194,7 +194,7 @@ def test_mapping_and_touching_costs_the_same_each_time(guest: Guest) -> None:
     assert counts[3] == counts[0]
 
 
-def test_a_page_fault_executes_the_operations_of_2_6_20(booted: Booted) -> None:
+def test_a_page_fault_executes_the_operations_of_2_6_20(booted: Kernel) -> None:
     """Reading a page of a mapped file whose page table is there: seven, five of them interrupt operations."""
     start_program(booted, f"{mmap(8192, SHARED)}movl %eax, %edi\nmovl (%edi), %eax\nmovl 4096(%edi), %eax\nexit $0")
     booted.run_to("sys_mmap2", 100_000)
@@ -211,7 +211,7 @@ def test_a_page_fault_executes_the_operations_of_2_6_20(booted: Booted) -> None:
     ]
 
 
-def operations_until_user(guest: Booted) -> list[str]:
+def operations_until_user(guest: Kernel) -> list[str]:
     """What the kernel executes before it is back in user mode; of two with one function, the first in the table."""
     names: dict[int, str] = {}
     for name, address in guest.image.implementations().items():
@@ -226,7 +226,7 @@ def operations_until_user(guest: Booted) -> list[str]:
 
 @pytest.mark.parametrize(("ram", "end"), [("2M", 2 << 20), ("5M", 5 << 20), ("16M", 16 << 20), ("64M", 16 << 20)])
 def test_bare_hardware_is_asked_how_much_memory_there_is(image: GuestImage, ram: str, end: int) -> None:
-    guest = Booted(image)
+    guest = Kernel(image)
     guest.machine = pvfast.Machine(ram=ram)
     image.load(guest.machine)
     guest.run_to("boot_done", BOOT_INSTRUCTIONS)
@@ -236,7 +236,7 @@ def test_bare_hardware_is_asked_how_much_memory_there_is(image: GuestImage, ram:
     assert run_program(guest, f"movl $1, {USER_DATA}\nexit {USER_DATA}") == 1
 
 
-def test_null_pointers_fault_in_processes_too(guest: Guest) -> None:
+def test_null_pointers_fault_in_processes_too(guest: Kernel) -> None:
     assert run_program(guest, "exit $0") == 0
     with pytest.raises(PvfastError):
         guest.machine.read_linear(0, 4)

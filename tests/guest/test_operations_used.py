@@ -7,8 +7,7 @@ from pvfast.experiments.tracing import OperationSites
 from pvfast.guest import GuestImage, build
 from pvfast.guest.benchmarks import WORKLOADS
 from pvfast.guest.build import GUEST_ERAS
-from tests.guest.native import Booted
-from tests.guest.programs import Guest
+from tests.guest.kernel import Kernel
 
 #: Operations without a caller in this kernel, and why.
 NOT_REACHABLE = {
@@ -35,7 +34,7 @@ def test_every_operation_has_a_caller(era: str) -> None:
 
 
 def test_boot_and_programs_execute_the_rest(image: GuestImage) -> None:
-    guest, sites = Booted(image), OperationSites(image)
+    guest, sites = Kernel(image), OperationSites(image)
     cpu, labels = guest.machine.cpu, image.labels
     executed: set[str] = set()
 
@@ -55,7 +54,7 @@ def test_boot_and_programs_execute_the_rest(image: GuestImage) -> None:
     assert set(image.pointers) - executed == set(NOT_REACHABLE) & set(image.pointers) | set(NOT_EXECUTED)
 
 
-def test_everything_works_again_and_again(guest: Guest) -> None:
+def test_everything_works_again_and_again(guest: Kernel) -> None:
     for turns in (1, 3):
         guest.machine.cpu.eip, guest.machine.cpu.ecx = guest.image.labels["bench_everything"], turns
         guest.machine.run(until=guest.image.labels["bench_done"], max_instructions=_INSTRUCTIONS)

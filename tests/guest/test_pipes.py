@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.guest.programs import Guest, run_program
+from tests.guest.kernel import Kernel
+from tests.guest.programs import run_program
 from tests.guest.test_signals import COUNT, RESTORER, SIGUSR1, action, install
 
 FORK, READ, WRITE, CLOSE, WAITPID, GETPID, KILL, PIPE, GETPPID = 2, 3, 4, 6, 7, 20, 37, 42, 64
@@ -13,7 +14,7 @@ SA_RESTART = 0x10000000
 BUFFER = COUNT + 0x100
 
 
-def test_bytes_come_out_in_order(guest: Guest) -> None:
+def test_bytes_come_out_in_order(guest: Kernel) -> None:
     assert run_program(guest, f"""
         call {PIPE}, ${COUNT}
         check $0
@@ -26,7 +27,7 @@ def test_bytes_come_out_in_order(guest: Guest) -> None:
         exit {BUFFER + 8}""") == 0x44434241
 
 
-def test_a_pipe_goes_round_its_page(guest: Guest) -> None:
+def test_a_pipe_goes_round_its_page(guest: Kernel) -> None:
     assert run_program(guest, f"""
         call {PIPE}, ${COUNT}
         movl $5, %ebp
@@ -45,7 +46,7 @@ def test_a_pipe_goes_round_its_page(guest: Guest) -> None:
     2:  exit $1""") == 0
 
 
-def test_a_reader_waits_for_a_writer(guest: Guest) -> None:
+def test_a_reader_waits_for_a_writer(guest: Kernel) -> None:
     assert run_program(guest, f"""
         call {PIPE}, ${COUNT}
         call {FORK}
@@ -60,7 +61,7 @@ def test_a_reader_waits_for_a_writer(guest: Guest) -> None:
         exit $0""") == 77
 
 
-def test_a_writer_waits_for_room(guest: Guest) -> None:
+def test_a_writer_waits_for_room(guest: Kernel) -> None:
     """Three times 2000 bytes do not fit a page: what fits goes in as a whole or not at all."""
     assert run_program(guest, f"""
         movl $0, {BUFFER}
@@ -85,7 +86,7 @@ def test_a_writer_waits_for_room(guest: Guest) -> None:
         exit $0""") == 6000
 
 
-def test_more_than_a_page_goes_through_in_pieces(guest: Guest) -> None:
+def test_more_than_a_page_goes_through_in_pieces(guest: Kernel) -> None:
     assert run_program(guest, f"""
         call {PIPE}, ${COUNT}
         call {FORK}
@@ -105,7 +106,7 @@ def test_more_than_a_page_goes_through_in_pieces(guest: Guest) -> None:
         exit $0""") == 8192
 
 
-def test_without_writers_a_pipe_has_an_end(guest: Guest) -> None:
+def test_without_writers_a_pipe_has_an_end(guest: Kernel) -> None:
     assert run_program(guest, f"""
         call {PIPE}, ${COUNT}
         call {WRITE}, $1, $0x08048000, $5
@@ -117,7 +118,7 @@ def test_without_writers_a_pipe_has_an_end(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize("ignored", [False, True])
-def test_without_readers_a_write_is_an_error_and_a_signal(guest: Guest, ignored: bool) -> None:
+def test_without_readers_a_write_is_an_error_and_a_signal(guest: Kernel, ignored: bool) -> None:
     assert run_program(guest, f"""
         {install(SIGPIPE, "act") if ignored else ""}
         call {PIPE}, ${COUNT}
@@ -128,7 +129,7 @@ def test_without_readers_a_write_is_an_error_and_a_signal(guest: Guest, ignored:
 
 
 @pytest.mark.parametrize(("flags", "result"), [(0, -EINTR), (SA_RESTART, 4)])
-def test_a_signal_ends_the_wait_unless_the_call_is_to_be_made_again(guest: Guest, flags: int, result: int) -> None:
+def test_a_signal_ends_the_wait_unless_the_call_is_to_be_made_again(guest: Kernel, flags: int, result: int) -> None:
     assert run_program(guest, f"""
         {install(SIGUSR1, "act")}
         call {PIPE}, ${COUNT}
@@ -165,13 +166,13 @@ def test_a_signal_ends_the_wait_unless_the_call_is_to_be_made_again(guest: Guest
     (f"call {PIPE}, ${COUNT}; call {WRITE}, $1, ${COUNT}, $1; call {READ}, $0, $0x1000, $1", EFAULT),
     (f".rept 17; call {PIPE}, ${COUNT}; .endr", EMFILE),
 ])
-def test_wrong_requests_are_refused(guest: Guest, calls: str, error: int) -> None:
+def test_wrong_requests_are_refused(guest: Kernel, calls: str, error: int) -> None:
     program = calls.replace("; ", "\n")
     assert run_program(guest, f"{program}\nexit %eax") == -error
     assert run_program(guest, f"call {PIPE}, ${COUNT}\nexit {COUNT + 4}") == 1        # nothing is left open
 
 
-def test_the_pages_of_pipes_come_back(guest: Guest) -> None:
+def test_the_pages_of_pipes_come_back(guest: Kernel) -> None:
     text = f".rept 8\ncall {PIPE}, ${COUNT}\ncall {WRITE}, {COUNT + 4}, ${COUNT}, $4\n.endr\nexit %eax"
     assert run_program(guest, text) == 4
     free = guest.word("nr_free_pages")

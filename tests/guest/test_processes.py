@@ -4,8 +4,8 @@ import pytest
 
 import pvfast
 from pvfast.guest.prelude import USER_DATA
-from tests.guest.native import Booted
-from tests.guest.programs import Guest, run_program, start_program
+from tests.guest.kernel import Kernel
+from tests.guest.programs import run_program, start_program
 
 EXIT, FORK, WAITPID, EXECVE, GETPID, KILL, GETPPID, RT_SIGACTION, MMAP2 = 1, 2, 7, 11, 20, 37, 64, 174, 192
 ENOENT, EINTR, ECHILD, EAGAIN, ENOMEM, EFAULT = 2, 4, 10, 11, 12, 14
@@ -44,11 +44,11 @@ def wait(process: str = "%ebp", options: int = 0) -> str:
     return f"call {WAITPID}, {process}, ${STATUS}, ${options}\n"
 
 
-def resources(guest: Guest) -> dict[str, int]:
+def resources(guest: Kernel) -> dict[str, int]:
     return {name: guest.word(name) for name in ("nr_free_pages", "nr_threads", *CACHES)}
 
 
-def run_with_ticks(guest: Guest, text: str) -> list[int]:
+def run_with_ticks(guest: Kernel, text: str) -> list[int]:
     """Run a program with a timer interrupt now and then; what its processes gave to exit, in their order."""
     start_program(guest, text)
     statuses = []
@@ -68,7 +68,7 @@ def signed(word: int) -> int:
     return word - (word >> 31 << 32)
 
 
-def frame(guest: Guest, linear: int) -> int:
+def frame(guest: Kernel, linear: int) -> int:
     """The frame that a user address of the current process has."""
     entry = guest.machine.cpu.cr3
     for shift in (22, 12):
@@ -77,11 +77,11 @@ def frame(guest: Guest, linear: int) -> int:
     return entry >> 12
 
 
-def set_free_pages(guest: Guest, pages: int) -> None:
+def set_free_pages(guest: Kernel, pages: int) -> None:
     guest.machine.write_linear(guest.image.labels["nr_free_pages"], pages.to_bytes(4, "little"))
 
 
-def test_fork_answers_twice_and_copies_memory_on_write(guest: Guest) -> None:
+def test_fork_answers_twice_and_copies_memory_on_write(guest: Kernel) -> None:
     text = f"""
         movl $7, {USER_DATA}
         {fork(f"addl $2, {USER_DATA}; pushl $1; exit {USER_DATA}".replace("; ", chr(10)))}
@@ -99,7 +99,7 @@ def test_fork_answers_twice_and_copies_memory_on_write(guest: Guest) -> None:
     assert resources(guest) == before
 
 
-def test_every_release_forks_under_every_hypervisor(guest_of_era: Guest) -> None:
+def test_every_release_forks_under_every_hypervisor(guest_of_era: Kernel) -> None:
     """Its hooks are where it has them, and nothing that a lazy mode holds back is read too early."""
     text = f"""
         movl $7, {USER_DATA}
@@ -122,7 +122,7 @@ def test_every_release_forks_under_every_hypervisor(guest_of_era: Guest) -> None
 
 
 @pytest.mark.parametrize("alone", [True, False])
-def test_only_a_page_that_is_shared_is_copied_by_a_write(guest: Guest, alone: bool) -> None:
+def test_only_a_page_that_is_shared_is_copied_by_a_write(guest: Kernel, alone: bool) -> None:
     write = f"movl $1, {USER_DATA}\n"
     start_program(guest, f"{write}{fork('exit $0')}{wait() if alone else ''}{write}{'' if alone else wait()}exit $0")
     guest.run_to("sys_fork", INSTRUCTIONS)
@@ -140,12 +140,12 @@ def test_only_a_page_that_is_shared_is_copied_by_a_write(guest: Guest, alone: bo
     guest.run_to("bench_done", INSTRUCTIONS)
 
 
-def test_the_child_runs_first(guest: Guest) -> None:
+def test_the_child_runs_first(guest: Kernel) -> None:
     text = f"{SHARED}{fork('movl $5, (%edi)' + chr(10) + 'exit $0')}exit (%edi)"
     assert run_program(guest, text) == 5
 
 
-def test_processes_have_numbers_and_parents(guest: Guest) -> None:
+def test_processes_have_numbers_and_parents(guest: Kernel) -> None:
     text = f"""
         call {GETPID}
         movl %eax, {USER_DATA}
@@ -164,7 +164,7 @@ def test_processes_have_numbers_and_parents(guest: Guest) -> None:
     assert run_program(guest, text) == 1 << 8
 
 
-def test_execve_starts_another_program_from_nothing(guest: Guest) -> None:
+def test_execve_starts_another_program_from_nothing(guest: Kernel) -> None:
     text = f"""
         {fork(f'''
         movl $1, {USER_DATA}
@@ -180,7 +180,7 @@ def test_execve_starts_another_program_from_nothing(guest: Guest) -> None:
     assert resources(guest) == before
 
 
-def test_there_are_only_so_many_programs(guest: Guest) -> None:
+def test_there_are_only_so_many_programs(guest: Kernel) -> None:
     assert run_program(guest, f"call {EXECVE}, $1000\nexit %eax") == -ENOENT
 
 
@@ -191,7 +191,7 @@ def test_there_are_only_so_many_programs(guest: Guest) -> None:
     (f"call {GETPID}\nmovl %eax, %ebx\nmovl ${SIGKILL}, %ecx\nmovl ${KILL}, %eax\nint $0x80", SIGKILL),
 ])
 @pytest.mark.parametrize("process", ["%ebp", "$-1"])
-def test_wait_tells_how_it_ended(guest: Guest, child: str, status: int, process: str) -> None:
+def test_wait_tells_how_it_ended(guest: Kernel, child: str, status: int, process: str) -> None:
     assert run_program(guest, f"{fork(child)}{wait(process)}exit {STATUS}") == status
 
 
@@ -202,12 +202,12 @@ def test_wait_tells_how_it_ended(guest: Guest, child: str, status: int, process:
     (fork("exit $0") + f"call {WAITPID}, %ebp, $0xc0100000, $0\n", -EFAULT),
     (fork("exit $0") + wait() + wait(), -ECHILD),
 ])
-def test_wait_without_success(guest: Guest, text: str, answer: int) -> None:
+def test_wait_without_success(guest: Kernel, text: str, answer: int) -> None:
     program = f"{text}pushl %eax\ncall {KILL}, %ebp, ${SIGKILL}\npopl %eax\nexit %eax"
     assert answer in run_with_ticks(guest, program)
 
 
-def test_the_tick_takes_the_processor_away(guest: Guest) -> None:
+def test_the_tick_takes_the_processor_away(guest: Kernel) -> None:
     """The child runs first and waits for something that its parent has to do."""
     text = f"{SHARED}{fork(SPIN_UNTIL_SET + 'exit $6')}movl $1, (%edi)\n{wait()}exit {STATUS}"
     before = resources(guest)
@@ -216,14 +216,14 @@ def test_the_tick_takes_the_processor_away(guest: Guest) -> None:
     assert resources(guest) == before
 
 
-def test_without_a_tick_a_program_keeps_the_processor(guest: Guest) -> None:
+def test_without_a_tick_a_program_keeps_the_processor(guest: Kernel) -> None:
     text = f"{SHARED}{fork(SPIN_UNTIL_SET + 'exit $6')}movl $1, (%edi)\n{wait()}exit {STATUS}"
     start_program(guest, text)
     stop = guest.machine.run(until=guest.image.labels["sys_exit"], max_instructions=INSTRUCTIONS)
     assert stop.reason is pvfast.StopReason.BUDGET
 
 
-def test_orphans_are_nobodys_to_wait_for(guest: Guest) -> None:
+def test_orphans_are_nobodys_to_wait_for(guest: Kernel) -> None:
     """The parent is over before its child, which dies without a trace; the benchmark ends with the last of them."""
     text = f"{SHARED}{fork(SPIN_UNTIL_SET + f'call {GETPPID}' + chr(10) + 'exit %eax')}movl $1, (%edi)\nexit $9"
     before = resources(guest)
@@ -232,13 +232,13 @@ def test_orphans_are_nobodys_to_wait_for(guest: Guest) -> None:
     assert resources(guest) == before
 
 
-def test_children_nobody_waited_for_go_with_their_parent(guest: Guest) -> None:
+def test_children_nobody_waited_for_go_with_their_parent(guest: Kernel) -> None:
     before = resources(guest)
     assert run_program(guest, fork("exit $1") + "exit $2") == 2
     assert resources(guest) == before
 
 
-def test_a_signal_ends_a_wait(guest: Guest) -> None:
+def test_a_signal_ends_a_wait(guest: Kernel) -> None:
     text = f"""
         call {RT_SIGACTION}, ${SIGUSR1}, $act, $0, $8
         {SHARED}
@@ -267,7 +267,7 @@ def test_a_signal_ends_a_wait(guest: Guest) -> None:
     assert sorted(statuses) == [-EINTR, 0]
 
 
-def test_too_many_processes_are_refused(guest: Guest) -> None:
+def test_too_many_processes_are_refused(guest: Kernel) -> None:
     text = f"""
         xorl %ebp, %ebp
     again:
@@ -291,7 +291,7 @@ def test_too_many_processes_are_refused(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize("pages", range(6))
-def test_fork_without_memory_is_refused(guest: Guest, pages: int) -> None:
+def test_fork_without_memory_is_refused(guest: Kernel, pages: int) -> None:
     """However far it got, it gives everything back. The child needs two page tables: for data, and for the stack."""
     before = resources(guest)
     start_program(guest, f"movl $1, {USER_DATA}\npushl $1\n{fork('exit $0')}exit %eax")
@@ -310,7 +310,7 @@ def test_fork_without_memory_is_refused(guest: Guest, pages: int) -> None:
     assert resources(guest) == before
 
 
-def test_a_page_that_cannot_be_had_ends_the_process(guest: Guest) -> None:
+def test_a_page_that_cannot_be_had_ends_the_process(guest: Kernel) -> None:
     before = resources(guest)
     start_program(guest, f"call {GETPID}\nmovl $1, {USER_DATA}\nexit $0")
     guest.run_to("sys_getpid", INSTRUCTIONS)
@@ -324,7 +324,7 @@ def test_a_page_that_cannot_be_had_ends_the_process(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize("child", ["exit $0", f"call {EXECVE}, $0, $0"])
-def test_every_process_costs_the_same(guest: Guest, child: str) -> None:
+def test_every_process_costs_the_same(guest: Kernel, child: str) -> None:
     text = f"""
         movl %ebx, {USER_DATA}
         movl $1, {USER_DATA + 0x1000}
@@ -348,7 +348,7 @@ def test_every_process_costs_the_same(guest: Guest, child: str) -> None:
     assert resources(guest) == before
 
 
-def test_segment_registers_are_the_processes_own(guest: Guest) -> None:
+def test_segment_registers_are_the_processes_own(guest: Kernel) -> None:
     text = f"""
         movl $0x7b, %eax
         movl %eax, %fs
@@ -364,7 +364,7 @@ def test_segment_registers_are_the_processes_own(guest: Guest) -> None:
     assert run_program(guest, text) == 0x7B
 
 
-def test_whose_fpu_it_is_is_told_by_ts(guest: Guest) -> None:
+def test_whose_fpu_it_is_is_told_by_ts(guest: Kernel) -> None:
     """__unlazy_fpu: who used it leaves it with CR0.TS set, so that the next one's use is noticed."""
     text = f"fninit\n{fork('exit $0')}{wait()}exit $0"
     machine = guest.machine
@@ -380,7 +380,7 @@ def test_whose_fpu_it_is_is_told_by_ts(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize("fpu", [False, True])
-def test_a_switch_executes_the_operations_of_2_6_20(booted: Booted, fpu: bool) -> None:
+def test_a_switch_executes_the_operations_of_2_6_20(booted: Kernel, fpu: bool) -> None:
     start_program(booted, f"{fork('exit $0')}{wait()}exit $0")
     booted.run_to("sys_fork", INSTRUCTIONS)
     if fpu:

@@ -3,7 +3,8 @@
 import pytest
 
 from pvfast.guest.prelude import USER_DATA
-from tests.guest.programs import Guest, run_program
+from tests.guest.kernel import Kernel
+from tests.guest.programs import run_program
 
 GETPID, KILL, SIGRETURN, RT_SIGACTION = 20, 37, 119, 174
 ESRCH, EFAULT, EINVAL = 3, 14, 22
@@ -28,7 +29,7 @@ def send(signal: int) -> str:
 RESTORER = f"restorer: popl %eax\nmovl ${SIGRETURN}, %eax\nint $0x80\n"
 
 
-def test_a_handler_runs_with_its_number_and_everything_is_as_before(guest: Guest) -> None:
+def test_a_handler_runs_with_its_number_and_everything_is_as_before(guest: Kernel) -> None:
     text = f"""
         {install(SIGUSR1, "act")}
         call {GETPID}
@@ -82,7 +83,7 @@ def test_a_handler_runs_with_its_number_and_everything_is_as_before(guest: Guest
     (send(SIGUSR1), SIGUSR1),
     (send(SIGKILL), SIGKILL),
 ])
-def test_without_a_handler_the_program_dies(guest: Guest, code: str, signal: int) -> None:
+def test_without_a_handler_the_program_dies(guest: Kernel, code: str, signal: int) -> None:
     assert run_program(guest, code.replace("; ", "\n")) == signal
     assert guest.fault()["count"] == 0
     assert guest.bench("signal-catch", 10)
@@ -90,7 +91,7 @@ def test_without_a_handler_the_program_dies(guest: Guest, code: str, signal: int
 
 
 @pytest.mark.parametrize("signal", [SIGSEGV, SIGUSR1])
-def test_a_fault_handler_may_repair_what_was_wrong(guest: Guest, signal: int) -> None:
+def test_a_fault_handler_may_repair_what_was_wrong(guest: Kernel, signal: int) -> None:
     """It finds the interrupted registers in its frame: struct sigcontext, behind the return address and the number."""
     text = f"""
         {install(SIGSEGV, "act")}
@@ -105,7 +106,7 @@ def test_a_fault_handler_may_repair_what_was_wrong(guest: Guest, signal: int) ->
     assert run_program(guest, text) == 0x08048000
 
 
-def test_the_frame_says_which_fault_it_was(guest: Guest) -> None:
+def test_the_frame_says_which_fault_it_was(guest: Kernel) -> None:
     text = f"""
         {install(SIGSEGV, "act")}
         movl %eax, 0x12345678
@@ -120,19 +121,19 @@ def test_the_frame_says_which_fault_it_was(guest: Guest) -> None:
     assert run_program(guest, text) == 0x12345678
 
 
-def test_ignored_signals_do_nothing(guest: Guest) -> None:
+def test_ignored_signals_do_nothing(guest: Kernel) -> None:
     text = f"{install(SIGUSR1, 'act')}{send(SIGUSR1)}{send(SIGCHLD)}exit $7\n{RESTORER}{action('act', SIG_IGN)}"
     assert run_program(guest, text) == 7
 
 
-def test_a_fault_cannot_be_ignored(guest: Guest) -> None:
+def test_a_fault_cannot_be_ignored(guest: Kernel) -> None:
     text = f"{install(SIGSEGV, 'act')}movl 0, %eax\nexit $7\n{RESTORER}{action('act', SIG_IGN)}"
     assert run_program(guest, text) == SIGSEGV
 
 
 @pytest.mark.parametrize(("flags", "deepest"), [(0, 1), (SA_NODEFER, 2)])
 def test_a_handler_is_not_interrupted_by_its_own_signal_unless_it_wants(
-        guest: Guest, flags: int, deepest: int) -> None:
+        guest: Kernel, flags: int, deepest: int) -> None:
     text = f"""
         movl $0, {COUNT}                        /* how often */
         movl $0, {COUNT + 4}                    /* how deep now */
@@ -159,7 +160,7 @@ def test_a_handler_is_not_interrupted_by_its_own_signal_unless_it_wants(
     assert run_program(guest, text) == deepest
 
 
-def test_a_mask_holds_other_signals_back(guest: Guest) -> None:
+def test_a_mask_holds_other_signals_back(guest: Kernel) -> None:
     text = f"""
         movl $0, {COUNT}
         {install(SIGUSR1, "first")}{install(SIGUSR2, "second")}
@@ -178,7 +179,7 @@ def test_a_mask_holds_other_signals_back(guest: Guest) -> None:
     assert run_program(guest, text) == 15
 
 
-def test_the_old_action_comes_back(guest: Guest) -> None:
+def test_the_old_action_comes_back(guest: Kernel) -> None:
     text = f"""
         {install(SIGUSR1, "act")}
         call {RT_SIGACTION}, ${SIGUSR1}, $0, ${COUNT}, $8
@@ -202,12 +203,12 @@ def test_the_old_action_comes_back(guest: Guest) -> None:
     (f"call {KILL}, $77, ${SIGUSR1}", ESRCH),
     (f"call {GETPID}; movl %eax, %ebx; movl $33, %ecx; movl ${KILL}, %eax; int $0x80", EINVAL),
 ])
-def test_wrong_requests_are_refused(guest: Guest, call: str, error: int) -> None:
+def test_wrong_requests_are_refused(guest: Kernel, call: str, error: int) -> None:
     program = call.replace("; ", "\n")
     assert run_program(guest, f"{program}\nexit %eax") == -error
 
 
-def test_without_a_stack_there_is_no_handler(guest: Guest) -> None:
+def test_without_a_stack_there_is_no_handler(guest: Kernel) -> None:
     no_stack = send(SIGUSR1).removesuffix("int $0x80\n") + "movl $16, %esp\nint $0x80\n"
     text = f"{install(SIGUSR1, 'act')}{install(SIGSEGV, 'act')}{no_stack}" \
            f"exit $7\nhandler: ret\n{RESTORER}{action('act', 'handler')}"

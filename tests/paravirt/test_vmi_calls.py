@@ -171,14 +171,14 @@ def test_system_descriptors_are_not_there(guest: Guest, high: int) -> None:
 
 
 def test_writing_the_table_by_hand_changes_nothing(guest: Guest) -> None:
-    guest.write(guest.image.labels["cpu_gdt_table"] + 8 * FREE_ENTRY, 0xFFFF, RING_3_DATA)
+    guest.store(0xFFFF, RING_3_DATA, at=guest.image.labels["cpu_gdt_table"] + 8 * FREE_ENTRY)
     guest.machine.cpu.eax = FREE_ENTRY * 8 | 3
     guest.execute("8ed8")                               # mov %eax, %ds
     assert guest.machine.cpu.eip == guest.image.labels["exception_13"]
 
 
 def test_set_gdt_takes_all_of_it(guest: Guest) -> None:
-    guest.write(guest.image.labels["cpu_gdt_table"] + 8 * FREE_ENTRY, 0xFFFF, RING_3_DATA)
+    guest.store(0xFFFF, RING_3_DATA, at=guest.image.labels["cpu_gdt_table"] + 8 * FREE_ENTRY)
     assert not refused(guest, VmiCall.SetGDT, guest.image.labels["cpu_gdt_descr"])
     guest.machine.cpu.eax = FREE_ENTRY * 8 | 3
     guest.execute("8ed8")
@@ -200,7 +200,8 @@ def test_a_table_that_is_not_there_is_refused_whole(guest: Guest) -> None:
 def test_a_call_gate_in_the_local_table_finds_no_stack(guest: Guest) -> None:
     """The LDT is the guest's to write at any time: a gate there to a segment of ring 0 there is all one needs."""
     table = guest.scratch + 0x100
-    guest.write(table, 0xFFFF, RING_0_CODE, 0x04 << 16 | (guest.scratch & 0xFFFF), guest.scratch & 0xFFFF0000 | 0xEC00)
+    code = guest.scratch
+    guest.store(0xFFFF, RING_0_CODE, 0x04 << 16 | (code & 0xFFFF), code & 0xFFFF0000 | 0xEC00, at=table)
     low, high = 15 | (table & 0xFFFF) << 16, table & 0xFF000000 | table >> 16 & 0xFF | 0x8200
     write_gdt(guest, high, low)
     assert not refused(guest, VmiCall.SetLDT, FREE_ENTRY * 8)
@@ -239,18 +240,18 @@ def test_entries_map_memory_that_is_there(guest: Guest) -> None:
 
 def test_a_directory_entry_names_a_table_whose_entries_may_be(guest: Guest) -> None:
     table, entry = guest.scratch, guest.image.labels["swapper_pg_dir"] + 4 * 0x200
-    guest.write(table + 4 * 1023, 0x1000000 | SMALL)
+    guest.store(0x1000000 | SMALL, at=table + 4 * 1023)
     value = table - PAGE_OFFSET | 0x67
     assert refused(guest, VmiCall.SetPxE, value, entry, PD)
-    guest.write(table + 4 * 1023, 0)
+    guest.store(0, at=table + 4 * 1023)
     assert not refused(guest, VmiCall.SetPxE, value, entry, PD)
 
 
 def test_updates_are_looked_at(guest: Guest) -> None:
     entry = guest.image.labels["user_pg_table"] + 4 * 100
-    guest.write(entry, SMALL)
+    guest.store(SMALL, at=entry)
     assert not refused(guest, VmiCall.UpdatePxE, entry, PT)
-    guest.write(entry, 0xFFFFF000 | SMALL)
+    guest.store(0xFFFFF000 | SMALL, at=entry)
     assert refused(guest, VmiCall.UpdatePxE, entry, PT)
 
 
@@ -282,7 +283,7 @@ def run(guest: Guest, number: VmiCall, *arguments: int) -> None:
     cpu = guest.machine.cpu
     for name, value in zip(("eax", "edx", "ecx"), arguments, strict=False):
         setattr(cpu, name, value)
-    guest.write(cpu.esp - 4, guest.image.labels["boot_done"])
+    guest.store(guest.image.labels["boot_done"], at=cpu.esp - 4)
     cpu.esp -= 4
     cpu.eip = rom().relocations[number][1]
     guest.run_to("boot_done", 200)
@@ -292,7 +293,7 @@ def test_changes_of_page_tables_wait_in_lazy_mode(lazy: Guest) -> None:
     entry, before = lazy.image.labels["user_pg_table"] + 4 * 100, lazy.vmi.calls
     for i in range(3):
         run(lazy, VmiCall.SetPxE, 0x300000 + (i << 12) | SMALL, entry + 4 * i, PT)
-    lazy.write(entry + 12, SMALL)
+    lazy.store(SMALL, at=entry + 12)
     run(lazy, VmiCall.UpdatePxE, entry + 12, PT)
     assert (lazy.vmi.calls, lazy.read(SHARED + SHARED_QUEUED), lazy.read(entry)) == (before, 4, 0)
     run(lazy, VmiCall.SetLazyMode, 0)
@@ -338,9 +339,9 @@ def test_flushing_is_leaving_for_a_moment(lazy: Guest) -> None:
     entry = lazy.image.labels["user_pg_table"] + 4 * 100
     run(lazy, VmiCall.SetPxE, SMALL, entry, PT)
     cpu = lazy.machine.cpu
-    lazy.write(lazy.image.labels["vmi_lazy_mode"], 1)
+    lazy.store(1, at=lazy.image.labels["vmi_lazy_mode"])
     cpu.eax, cpu.eip = 3, lazy.image.labels["vmi_set_lazy_mode"]
-    lazy.write(cpu.esp - 4, lazy.image.labels["boot_done"])
+    lazy.store(lazy.image.labels["boot_done"], at=cpu.esp - 4)
     cpu.esp -= 4
     lazy.run_to("boot_done", 200)
     assert lazy.read(entry) == SMALL

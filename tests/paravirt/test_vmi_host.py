@@ -305,7 +305,7 @@ def test_a_site_too_short_for_two_calls_gets_one(guest: Guest) -> None:
     site, = {site.type for site in guest.image.sites if guest.image.era.site_operation(site.type)
              == "save_fl_irq_disable"}
     cpu.eax, cpu.edx, cpu.ecx, cpu.eip = site, 0, guest.scratch, guest.image.labels["vmi_patch"]
-    guest.write(cpu.esp - 8, guest.image.labels["boot_done"], 6)
+    guest.store(guest.image.labels["boot_done"], 6, at=cpu.esp - 8)
     cpu.esp -= 8
     guest.run_to("boot_done", 100)
     assert cpu.eax == 5
@@ -344,7 +344,7 @@ def test_bug_apply_paravirt_must_be_idempotent(guest: Guest, image: GuestImage) 
     cpu.eax, cpu.edx = image.labels["__start_parainstructions"], image.labels["__stop_parainstructions"]
     cpu.eip = image.labels["apply_paravirt"]
     cpu.esp -= 4
-    guest.write(cpu.esp, image.labels["boot_done"])
+    guest.store(image.labels["boot_done"], at=cpu.esp)
     guest.run_to("boot_done", 50_000)
     assert text(guest) == once
     patch = hypervisor("vmi").patcher(image.patch_context("vmi"))
@@ -363,7 +363,7 @@ def test_what_a_call_destroys_is_what_its_code_destroys(guest: Guest, call: VmiC
         guest.bench("empty", 1)
     for number, name in enumerate(names):
         setattr(cpu, name, 0x1111F200 + number)
-    guest.write(cpu.esp - 4, guest.image.labels["boot_done"])
+    guest.store(guest.image.labels["boot_done"], at=cpu.esp - 4)
     cpu.esp -= 4
     cpu.eip = rom().relocations[call][1]
     guest.run_to("boot_done", 1000)
