@@ -12,6 +12,7 @@ from pvfast.experiments.runs import read_word
 from pvfast.experiments.tracing import trace_operations
 from pvfast.guest import GuestImage
 from pvfast.guest.benchmarks import WORKLOADS
+from pvfast.paravirt.hypervisors import BUILT_IN
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "workloads.md"
 #: What the last process leaves as its exit status: its last call's result, or how many handlers did not run.
@@ -21,7 +22,8 @@ NUMBERS = ("fork-exit", "fork-exec")
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("hypervisor", ["native", "xen", "lhype"])
+# Not under full virtualization: which shadow entries are there differs from one iteration to the next.
+@pytest.mark.parametrize("hypervisor", [name for name in BUILT_IN if name != "full"])
 def test_iterations_cost_the_same(image: GuestImage, hypervisor: str, form: str) -> None:
     run = GuestRun(settings(image, hypervisor)[0], form)
     for row in WORKLOADS:

@@ -1,6 +1,7 @@
 """The registry, the native table, Xen's three forms of irq_disable and what Xen leaves alone."""
 
-import importlib.metadata
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -104,7 +105,12 @@ def test_registry_finds_other_packages(monkeypatch):
         hypervisor("twice")
 
 
+def test_built_in_ones_are_announced_as_those_of_others_are():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    announced = project["entry-points"][hypervisors.ENTRY_POINT_GROUP]
+    assert announced == {name: f"{kind.__module__}:{kind.__name__}" for name, kind in hypervisors.BUILT_IN.items()}
+
+
 def test_unknown_hypervisor_names_the_known_ones():
-    assert importlib.metadata.entry_points(group=hypervisors.ENTRY_POINT_GROUP) is not None
     with pytest.raises(PvfastError, match="no hypervisor 'bochs': choose one of native, xen"):
         hypervisor("bochs")
