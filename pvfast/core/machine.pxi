@@ -15,6 +15,7 @@ cdef class Snapshot:
     """A machine's state at one moment: memory, CPU, counters, TLB, devices."""
 
     cdef bytes cpu
+    cdef bytes predictor
     cdef dict memory
     cdef u64 ram_address
     cdef object device_states
@@ -376,6 +377,7 @@ cdef class Engine:
         cdef Snapshot state = Snapshot.__new__(Snapshot)
         cdef u32 i
         state.cpu = (<char*>self.cpu)[:<Py_ssize_t>(<char*>&self.cpu.jump_cache - <char*>self.cpu)]
+        state.predictor = (<char*>&self.cpu.predictor)[:sizeof(Predictor)]
         state.memory = {}
         for i in range(self.cpu.region_count):
             if self.cpu.regions[i].kind != REGION_MMIO and self.cpu.regions[i].end > self.cpu.regions[i].start:
@@ -404,6 +406,8 @@ cdef class Engine:
         cdef u8 intercepted[256]
         if saved.region_count != cpu.region_count or memcmp(saved.regions, cpu.regions, sizeof(cpu.regions)):
             raise SnapshotError("the snapshot was taken from a machine with another memory map")
+        for device, device_state in zip([d for d in self.devices if hasattr(d, "restore")], state.device_states):
+            device.restore(device_state)        # first: the hypervisor may refuse it
         for start, data in state.memory.items():
             content = <const char*><bytes>data
             done = 0
@@ -422,6 +426,7 @@ cdef class Engine:
         cpu.line_bias = line_bias
         cpu.hypervisor = <void*><u64>hypervisor
         cpu.interrupt_hook = <InterruptHook><u64>hook
+        recall_predictions(&cpu.predictor, <Predictor*><char*>state.predictor)
         cpu.generation = generation + 1     # links made since are for other mappings
         for user in range(2):
             for i in range(TLB_ENTRIES):
@@ -430,8 +435,6 @@ cdef class Engine:
             stale_linear(cpu, cpu.until)
         update_reserved_bits(cpu)
         update_mode(cpu)
-        for device, device_state in zip([d for d in self.devices if hasattr(d, "restore")], state.device_states):
-            device.restore(device_state)
         self.fire_devices()
 
     # --- Set-up by pvfast.machine ------------------------------------------------------------------------------------

@@ -96,6 +96,15 @@ cdef void settle_branch(CPU* cpu) noexcept nogil:
     charge_event(cpu, judge(&cpu.predictor, <u32>cpu.seg[CS].base + cpu.eip))
 
 
+cdef void recall_predictions(Predictor* p, const Predictor* saved) noexcept nogil:
+    """Go back to what had been learned; sizes and penalties stay those of this machine's model."""
+    p.returns_held = <u32>min_u64(saved.returns_held, p.return_depth)
+    p.returns_top = saved.returns_top
+    memcpy(p.returns, saved.returns, sizeof(p.returns))
+    memcpy(p.counters, saved.counters, sizeof(p.counters))
+    memcpy(p.targets, saved.targets, sizeof(p.targets))
+
+
 cdef u32 branch_kind(u32 cost_class) noexcept nogil:
     """What is predicted about instructions of a cost class."""
     if cost_class == COST_BRANCH or cost_class == COST_LOOP:
