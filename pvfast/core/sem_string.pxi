@@ -208,6 +208,10 @@ cdef u32 iterate(CPU* cpu, Uop* op, const u32 kind, const u32 size, u32 count, b
     return done
 
 
+cdef enum:
+    MAX_WHOLE_REP = 0x4000      # iterations at once: their cycles fit into `left`, whatever one costs
+
+
 cdef void repeat_in_part(CPU* cpu, Uop* op, const u32 kind, const u32 size, u32 count) noexcept nogil:
     """A REP that may not fit into the slice: as many iterations as fit, then the dispatcher decides."""
     cdef u32 per = op.imm
@@ -251,7 +255,7 @@ cdef inline void string(CPU* cpu, Uop* op, char* mem, const u32 kind, const u32 
         next_uop(cpu, op, mem)
         return
     left = cpu.left - packed_cost(count - 1, count * op.imm)
-    if rare(count > 0x1000000 or left & OVERDRAWN):
+    if rare(count > MAX_WHOLE_REP or left & OVERDRAWN):
         repeat_in_part(cpu, op, kind, size, count)
         return
     done = iterate(cpu, op, kind, size, count, &good)

@@ -1,5 +1,6 @@
 """Every cost model gives every cost class a number and says where it is from; processors hide what they lack."""
 import importlib
+import json
 from dataclasses import fields
 
 import pytest
@@ -8,7 +9,8 @@ import pvfast
 from pvfast.assembly import assemble
 from pvfast.errors import PvfastError
 from pvfast.isa.forms import FORMS
-from pvfast.processor import MODELS, load_model
+from pvfast.paravirt.hypervisors import hypervisor, hypervisor_names
+from pvfast.processor import MAX_CYCLES, MODELS, load_model
 from pvfast.processor.costs import COST_CLASSES
 from pvfast.processor.cpuid import EXECUTED, FEATURE_BITS
 
@@ -21,7 +23,7 @@ def test_a_cost_model_is_complete_and_sourced(name):
     cycles = load_model(name).cycles
     assert tuple(cycles) == COST_CLASSES
     for kind, cost in cycles.items():
-        assert (0 if kind in ADDITIONS else 1) <= cost.low <= cost.cycles <= cost.high < 65536
+        assert (0 if kind in ADDITIONS else 1) <= cost.low <= cost.cycles <= cost.high <= MAX_CYCLES
         assert cost.source
 
 
@@ -44,6 +46,61 @@ def test_costs_of_the_callers_own():
     assert load_model("pentium4").with_costs(cli=20).costs[COST_CLASSES.index("cli")] == 20
     with pytest.raises(PvfastError, match="no cost class 'cly'"):
         load_model("pentium4").with_costs(cly=20)
+    for cycles in (-1, 0x4000):
+        with pytest.raises(PvfastError, match="cycles are possible"):
+            load_model("pentium4").with_costs(cli=cycles)
+
+
+def model_file(path, **content):
+    path.write_text(json.dumps({"model": "mine", "base": "generic", "cycles": {}} | content))
+    return str(path)
+
+
+def cost(cycles, low, high):
+    return {"cycles": cycles, "source": "a test", "low": low, "high": high}
+
+
+@pytest.mark.parametrize("content", [
+    {"base": "mine.json"}, {"base": None}, {"cycles": []}, {"cycles": {"cly": cost(1, 1, 1)}},
+    {"cycles": {"cli": cost(0x4000, 1, 0x4000)}}, {"cycles": {"cli": cost(5, 6, 7)}},
+    {"cycles": {"cli": cost(5, -1, 7)}}, {"cycles": {"cli": cost("1e999", 1, 1)}},
+    {"cycles": {"cli": {"cycles": float("inf")}}},
+])
+def test_a_file_that_holds_no_model_is_refused(tmp_path, content):
+    with pytest.raises(PvfastError, match=r"mine\.json"):
+        load_model(model_file(tmp_path / "mine.json", **content))
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    for name in ("none.json", "deep.json", "bytes.json"):
+        if name == "deep.json":
+            (tmp_path / name).write_text("[" * 100_000)
+        elif name == "bytes.json":
+            (tmp_path / name).write_bytes(b"\xff\xfe")
+        with pytest.raises(PvfastError, match=name):
+            load_model(str(tmp_path / name))
+
+
+def test_the_largest_costs_are_those_that_every_host_can_charge(tmp_path):
+    largest = cost(MAX_CYCLES, MAX_CYCLES, MAX_CYCLES)
+    model = load_model(model_file(tmp_path / "slow.json", cycles=dict.fromkeys(COST_CLASSES, largest)))
+    for name in hypervisor_names():
+        pvfast.Machine(processor=model, hypervisor=hypervisor(name))
+
+
+def test_a_long_rep_of_costly_iterations():
+    """Its cycles do not fit into 32 bits."""
+    model, count = load_model("generic").with_costs(rep_iteration=10_000), 0x80000
+    machines = []
+    for piece in (None, 1000):
+        machine = pvfast.Machine(ram="1M", processor=model)
+        machine.write(0x1000, bytes.fromhex("f3 aa"))       # rep stosb
+        machine.cpu.eip, machine.cpu.edi, machine.cpu.ecx = 0x1000, 0x2000, count
+        while machine.cpu.ecx:
+            machine.run(until=0x1002, max_instructions=piece)
+        machines.append(machine.counters.as_dict())
+    assert machines[0] == machines[1]
+    assert machines[0]["cycles"] == count * 10_000 + model.cycles["stos"].cycles
 
 
 def test_rows_name_classes_that_exist():
