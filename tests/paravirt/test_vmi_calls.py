@@ -148,6 +148,30 @@ def test_time(guest: Guest) -> None:
     assert guest.call(VmiCall.CancelAlarm, 0) == 0
 
 
+def test_a_refused_alarm_leaves_the_one_before(guest: Guest) -> None:
+    due = guest.machine.counters.cycles + 5_000_000
+    guest.call(VmiCall.SetAlarm, 0x100, due, 0, 1_000_000, 0)
+    assert refused(guest, VmiCall.SetAlarm, 0x100, 1000, 0, 10, 0)
+    assert refused(guest, VmiCall.SetAlarm, 0x100, 1000, 0x40000000, 1_000_000, 0)
+    assert guest.machine.counters.cycles < guest.vmi.next_event() == due
+    guest.machine.cpu.eip = guest.image.labels["boot_done"]
+    guest.machine.run(max_instructions=1)
+    while guest.machine.counters.cycles < due:
+        guest.machine.run(max_instructions=1)
+    assert guest.vmi.next_event() == due + 1_000_000
+
+
+def test_an_alarm_whose_periods_were_missed_for_years(guest: Guest) -> None:
+    """The clock stands at 2**61 ns, and the first tick was due at 1."""
+    guest.call(VmiCall.SetAlarm, 0, 0, 1 << 29, 0, 0)
+    guest.machine.cpu.eip = guest.image.labels["boot_done"]
+    guest.machine.run(max_instructions=1000)
+    assert guest.machine.counters.cycles > 1 << 61
+    guest.call(VmiCall.SetAlarm, 0x100, 1, 0, 1_000_000, 0)
+    guest.machine.run(max_instructions=1)
+    assert 0 < guest.vmi.next_event() - guest.machine.counters.cycles <= 1_000_000
+
+
 # --- Descriptors ------------------------------------------------------------------------------------------------------
 
 def write_gdt(guest: Guest, high: int, low: int = 0xFFFF) -> None:

@@ -168,6 +168,16 @@ def test_a_single_shot_in_the_past_can_be_refused(domain: Domain) -> None:
     assert domain.hypercall(Hypercall.VCPU_OP, VcpuOp.SET_SINGLESHOT_TIMER, 0, domain.store(1, 0, 0)) == 0
 
 
+def test_times_that_are_too_far_do_not_come(domain: Domain) -> None:
+    far = domain.store(0xFFFFFFFE, 0xFFFFFFFF, 0)
+    assert domain.hypercall(Hypercall.VCPU_OP, VcpuOp.SET_SINGLESHOT_TIMER, 0, far) == 0
+    assert domain.xen.next_event() is None
+    assert domain.hypercall(Hypercall.SET_TIMER_OP, 0, 1 << 30) == 0
+    assert domain.xen.next_event() is None
+    far = domain.store(0, 1 << 30)
+    assert domain.hypercall(Hypercall.VCPU_OP, VcpuOp.SET_PERIODIC_TIMER, 0, far) == -Errno.INVAL
+
+
 def test_system_time_is_what_vcpu_time_says(domain: Domain) -> None:
     """As a guest computes it: (tsc - tsc_timestamp) << shift, times the factor, of 32 bits behind the point."""
     def field(offset: int, size: int) -> int:

@@ -198,6 +198,18 @@ def test_breakpoints_need_none(domain: Domain) -> None:
     assert domain.machine.cpu.eip == domain.image.labels["exception_3"]
 
 
+def test_a_breakpoint_that_the_guest_sets(domain: Domain) -> None:
+    code = domain.scratch + 0x802
+    assert domain.hypercall(Hypercall.SET_DEBUGREG, 0, code) == 0
+    assert domain.hypercall(Hypercall.SET_DEBUGREG, 7, 0x401) == 0
+    domain.execute("9090 9090", 3)
+    assert domain.machine.cpu.eip == domain.image.labels["exception_1"]
+    assert domain.hypercall(Hypercall.GET_DEBUGREG, 6) & 1
+    assert domain.hypercall(Hypercall.SET_DEBUGREG, 7, 0x400) == 0
+    domain.execute("9090 9090", 3)
+    assert domain.machine.cpu.eip == code + 1
+
+
 def test_sysenter_is_hidden(domain: Domain) -> None:
     assert domain.word("sysenter_enabled") == 0
     assert not domain.word("boot_cpu_capability") >> 11 & 1

@@ -179,14 +179,20 @@ cdef class FullHost(HypervisorBase):
     # --- As a device ------------------------------------------------------------------------------------------------
 
     def save(self):
-        size = <char*>self.guest.pages - <char*>self.guest + self.guest.page_count * sizeof(CodePage)
-        return (<char*>self.guest)[:size]
+        cdef Guest* g = self.guest
+        cdef CPU* cpu = g.cpu
+        size = <char*>g.pages - <char*>g + g.page_count * sizeof(CodePage)
+        g.cpu = NULL                    # of this machine only
+        state = (<char*>g)[:size]
+        g.cpu = cpu
+        return state
 
     def restore(self, state):
         cdef Guest* g = self.guest
         cdef CPU* cpu
         cdef size_t fixed = <char*>g.pages - <char*>g
-        if not isinstance(state, bytes) or len(state) < fixed or (len(state) - fixed) % sizeof(CodePage):
+        if (not isinstance(state, bytes) or not fixed <= len(state) <= sizeof(Guest)
+                or (len(state) - fixed) % sizeof(CodePage)):
             raise SnapshotError("the snapshot was taken from a machine without full virtualization")
         cpu = g.cpu
         memcpy(g, <char*>(<bytes>state), len(state))

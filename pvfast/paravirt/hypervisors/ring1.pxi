@@ -9,6 +9,7 @@ cdef enum:
     FIRST_EXTERNAL_VECTOR = 0x20        # line 0 of the interrupt controller
     NSEC_PER_SEC = 1000000000           # a cycle is a nanosecond of the guest's time
     MIN_PERIOD_NS = 1000000             # of a timer that goes on by itself
+    FAR_BITS = 62                       # a time of more bits, 146 years, does not come: sums of times do not overflow
 
 # --- Descriptors and gates -------------------------------------------------------------------------------------------
 

@@ -213,6 +213,7 @@ cdef bint memory_call(Guest* g, CPU* cpu, u32 number, u32 eax, u32 edx, u32 ecx)
 
 cdef bint time_call(Guest* g, CPU* cpu, u32 number, u32 eax) noexcept nogil:
     cdef u32 words[2]
+    cdef u64 when, period
     if number == VMI_CALL_GetCycleFrequency:
         set_wide(cpu, NSEC_PER_SEC)
     elif number == VMI_CALL_GetWallclockTime:
@@ -229,14 +230,11 @@ cdef bint time_call(Guest* g, CPU* cpu, u32 number, u32 eax) noexcept nogil:
     else:                               # SetAlarm: flags, when, period
         if not (argument(cpu, 0, &words[0]) and argument(cpu, 1, &words[1])):
             return False
-        g.period_cycles = 0
-        if eax & VMI_ALARM_IS_PERIODIC:
-            g.period_cycles = <u64>words[1] << 32 | words[0]
-            if g.period_cycles < MIN_PERIOD_NS or g.period_cycles >> 62:
-                return False
-        g.alarm_cycles = <u64>cpu.gpr[ECX].d << 32 | cpu.gpr[EDX].d
-        if g.alarm_cycles >> 62:
-            g.alarm_cycles = NEVER
+        when = <u64>cpu.gpr[ECX].d << 32 | cpu.gpr[EDX].d
+        period = <u64>words[1] << 32 | words[0] if eax & VMI_ALARM_IS_PERIODIC else 0
+        if (eax & VMI_ALARM_IS_PERIODIC and period < MIN_PERIOD_NS) or (period | when) >> FAR_BITS:
             return False
-        wake_at(cpu, g.alarm_cycles)
+        g.period_cycles = period
+        g.alarm_cycles = when
+        wake_at(cpu, when)
     return True

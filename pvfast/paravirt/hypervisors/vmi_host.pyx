@@ -166,25 +166,28 @@ cdef class VmiHost(HypervisorBase):
     def fire(self, machine):
         """The alarm: line 0."""
         cdef Guest* g = self.guest
+        cdef u64 now = machine.counters.cycles
         if g.period_cycles:
-            while g.alarm_cycles <= <u64>machine.counters.cycles:
-                g.alarm_cycles += g.period_cycles
-        else:
+            g.alarm_cycles += ((now - g.alarm_cycles) // g.period_cycles + 1) * g.period_cycles
+        if not g.period_cycles or g.alarm_cycles >> FAR_BITS:
             g.alarm_cycles = NEVER
         machine.inject_interrupt(TIMER_VECTOR)
 
     def save(self):
-        return (<char*>self.guest)[:sizeof(Guest)]
+        cdef CPU* cpu = self.guest.cpu
+        self.guest.cpu = NULL           # of this machine only
+        state = (<char*>self.guest)[:sizeof(Guest)]
+        self.guest.cpu = cpu
+        return state
 
     def restore(self, state):
         cdef CPU* cpu = self.guest.cpu
         if not isinstance(state, bytes) or len(state) != sizeof(Guest):
             raise SnapshotError("the snapshot was taken from a machine without VMI")
-        memcpy(self.guest, <char*>(<bytes>state), sizeof(Guest))
-        if cpu == NULL and self.guest.started:
-            self.guest.started = False
+        if cpu == NULL and (<Guest*><char*>(<bytes>state)).started:
             raise SnapshotError("in the snapshot the kernel is out of ring 0: restore it in a machine where that has "
                                 "happened")
+        memcpy(self.guest, <char*>(<bytes>state), sizeof(Guest))
         self.guest.cpu = cpu
         if cpu != NULL:
             cpu.descriptors = self.guest.gdt if self.guest.started else NULL

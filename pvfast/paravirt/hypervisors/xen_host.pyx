@@ -273,12 +273,14 @@ cdef class XenHost(HypervisorBase):
     def fire(self, machine):
         """Xen's own timer interrupt: for the guest's VIRQ_TIMER, or because a poll is over."""
         cdef Domain* d = self.domain
-        now = machine.counters.cycles
+        cdef u64 now = machine.counters.cycles
         d.poll_is_over = min(d.timer_cycles, d.periodic_cycles) > now
         if d.timer_cycles <= now:
             d.timer_cycles = NEVER
-        while d.periodic_cycles <= now:
-            d.periodic_cycles += d.period_cycles
+        if d.periodic_cycles <= now:
+            d.periodic_cycles += ((now - d.periodic_cycles) // d.period_cycles + 1) * d.period_cycles
+            if d.periodic_cycles >> FAR_BITS:
+                d.periodic_cycles = NEVER
         if d.poll_cycles <= now:
             d.poll_cycles = NEVER
         machine.inject_interrupt(TIMER_VECTOR)

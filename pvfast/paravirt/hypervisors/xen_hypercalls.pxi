@@ -124,8 +124,9 @@ cdef void iret(Domain* d, CPU* cpu) noexcept nogil:
 
 cdef i32 set_timer(Domain* d, CPU* cpu, u64 when_ns) noexcept nogil:
     """The single-shot timer. System time is modelled cycles: one a nanosecond. 0: no timer."""
-    d.timer_cycles = when_ns if when_ns else NEVER
-    if when_ns:
+    d.timer_cycles = NEVER
+    if when_ns and not when_ns >> FAR_BITS:
+        d.timer_cycles = when_ns
         wake_at(cpu, when_ns)
     return 0
 
@@ -151,7 +152,7 @@ cdef i32 poll(Domain* d, CPU* cpu, u32 argument) noexcept nogil:
         return 0
     d.polling = True
     cpu.halted = True
-    if timeout:
+    if timeout and not timeout >> FAR_BITS:
         d.poll_cycles = timeout
         wake_at(cpu, timeout)
     return 0
@@ -201,10 +202,11 @@ cdef i32 vcpu_op(Domain* d, CPU* cpu, u32 command, u32 vcpu, u32 argument) noexc
         if not copy_in(cpu, argument, words, 2):
             return -ERRNO_FAULT
         period = <u64>words[1] << 32 | words[0]
-        if period < MIN_PERIOD_NS or period >> 62:
+        when = cycles_now(cpu) + period
+        if period < MIN_PERIOD_NS or period >> FAR_BITS or when >> FAR_BITS:
             return -ERRNO_INVAL
         d.period_cycles = period
-        d.periodic_cycles = cycles_now(cpu) + period
+        d.periodic_cycles = when
         wake_at(cpu, d.periodic_cycles)
         return 0
     if command == VCPUOP_SET_SINGLESHOT_TIMER:      # timeout_abs_ns, flags
