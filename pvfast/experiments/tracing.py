@@ -16,7 +16,7 @@ from pvfast.experiments.runs import ITERATION_INSTRUCTIONS, GuestRun
 from pvfast.experiments.workloads import FORMS, settings
 from pvfast.guest import GuestImage, build
 from pvfast.guest.prelude import PAGE_OFFSET, USER_TEXT
-from pvfast.paravirt.operations import FUSED, Operation
+from pvfast.paravirt.operations import ARGUMENT_REGISTERS, FUSED, Operation
 from pvfast.paravirt.sites import CALL, CALL_CS, JMP_CS
 
 #: Iterations of a traced run: the last but one is whole, and what only the first ones do is over.
@@ -158,7 +158,7 @@ def trace_operations(run: GuestRun, name: str) -> tuple[TracedOperation, ...]:
     found: list[TracedOperation] = []
     for at in _walk(run, name):
         for operation in sites.at(at):
-            words = (cpu.eax, cpu.edx, cpu.ecx)[:operation.argument_words]
+            words = tuple(getattr(cpu, register) for register in ARGUMENT_REGISTERS[:operation.argument_words])
             found.append(TracedOperation(operation, len(passed), labels.name(at), words))
         passed.append(at)
     first, end = _one_iteration(run, name, passed)

@@ -67,7 +67,6 @@
 
 /* Descriptor words: the high one has type and rights in bits 8-15. */
 .equ DESCRIPTOR_DATA_4G, 0x00cf9200     /* writable data, 4 GiB limit; Xen raises the DPL */
-.equ DESCRIPTOR_DATA_DPL1, 0x00cfb200
 .equ DESCRIPTOR_TSS, 0x00008900         /* available 32-bit TSS */
 .equ DESCRIPTOR_LDT, 0x00008200
 .equ DESCRIPTOR_USER, 0x00007000        /* code or data, DPL 3 */

@@ -10,11 +10,6 @@
 
 .text
 
-/* A queue in data; one in other memory: init_waitqueue_head. */
-.macro DECLARE_WAIT_QUEUE_HEAD name
-	LIST_HEAD \name
-.endm
-
 /* An entry for current on the stack, on no queue. Destroys EAX; addl $WAIT_BYTES, %esp drops it. */
 .macro DEFINE_WAIT function=autoremove_wake_function
 	subl $WAIT_BYTES, %esp

@@ -66,18 +66,12 @@ RING_TEST_SHORT = bytes.fromhex("8cc8 a803")
 RING_TEST_BRANCH = bytes.fromhex("0f85")
 RPL_MASK = 3
 
-#: Section of u32 function pointers, in link order, and the labels around it.
+#: Section of u32 function pointers, in link order.
 PROBE_SECTION = ".paravirtprobe"
-PROBE_START = "__start_paravirtprobe"
-PROBE_STOP = "__stop_paravirtprobe"
 PROBE_ENTRY = struct.Struct("<I")
 
 #: What bare hardware registers; it is linked last and never returns.
 PROBE_OF_LAST_RESORT = "start_kernel"
-
-#: Pushed in this order at the start of the walk and put back before each probe, which sees the values of
-#: entry in every register except ESP.
-PROBE_SAVED_REGISTERS = ("edx", "ecx", "eax")
 
 
 def ring(selector: int) -> int:
