@@ -41,7 +41,8 @@ SOURCES = (
     "user_everything.S",
     # Operations, by who takes them over: bare hardware, Xen, lhype, KVM, VMI (which patches from inside)
     "native_cpu.S", "native_memory.S", "native_irq.S", "native_lock.S",
-    "xen_head.S", "xen_irq.S", "xen_iret.S", "xen_multicall.S", "xen_memory.S", "xen_descriptors.S", "xen_events.S",
+    "xen_head.S", "xen_irq.S", "xen_iret.S", "xen_multicall.S", "xen_frames.S", "xen_memory.S", "xen_descriptors.S",
+    "xen_events.S",
     "lhype_head.S", "lhype_irq.S", "lhype_memory.S",
     "kvm.S",
     "alternative.S", "vmi.S", "vmi_operations.S",
@@ -59,8 +60,8 @@ _USER_TEXT, _USER_DATA = ".user.text", ".user.data"
 
 #: Sections of the kernel in memory order, those that an era has; the first has an address, the others follow.
 _KERNEL_SECTIONS = (
-    _TEXT, ".fixup", ".rodata", "__ex_table", ".note.Xen", PROBE_SECTION, ".hypervisorinit", ".parainstructions",
-    ".smp_locks", ".data", ".data.page", ".data.init_task",
+    _TEXT, ".fixup", ".rodata", "__ex_table", ".note.Xen", PROBE_SECTION, ".hypervisorinit", ".entry_reads",
+    ".parainstructions", ".smp_locks", ".data", ".data.page", ".data.init_task",
 )
 _PER_CPU = "per_cpu__"
 

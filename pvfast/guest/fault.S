@@ -180,7 +180,7 @@ do_present_page:
 	testl $_PAGE_RW, %eax
 	jnz 2f
 	paravirt_value pte_val
-	andl $PAGE_MASK, %eax
+	entry_read andl, $PAGE_MASK
 	addl $PAGE_OFFSET, %eax
 	movl %eax, %ecx
 	shrl $PAGE_SHIFT, %ecx
@@ -208,8 +208,8 @@ do_present_page:
 	subl $(PAGE_OFFSET - PAGE_SHARED - _PAGE_DIRTY), %eax
 	jmp install_page
 
-1:	movl (%ebx), %eax               /* the others are gone: it may just be written */
-	orl $(_PAGE_RW | _PAGE_DIRTY | _PAGE_ACCESSED), %eax
+1:	/* The others are gone: it may just be written. */
+	entry_read orl, $(_PAGE_RW | _PAGE_DIRTY | _PAGE_ACCESSED), at_ebx=1
 	pushl %eax                      /* ptep_set_access_flags */
 	movl %ebp, %eax
 	movl %edi, %edx

@@ -149,17 +149,21 @@ write_segment:
  * does: the place for set_pte, which is not told whose address space it is.
  */
 map_user_program:
+	movl $(user_text_page - PAGE_OFFSET + PAGE_READONLY), %eax
+	paravirt_value make_pte
+	movl %eax, %edx
 	movl $(user_pg_table + USER_TEXT_INDEX * 4), %eax
-	movl $(user_text_page - PAGE_OFFSET + PAGE_READONLY), %edx
 	paravirt_call set_pte
 	.ifdef PARAVIRT_alloc_pt
 	xorl %eax, %eax                 /* no task's */
 	movl $((user_pg_table - PAGE_OFFSET) >> PAGE_SHIFT), %edx
 	paravirt_alloc_pt
 	.endif
+	movl $(user_pg_table - PAGE_OFFSET + _PAGE_TABLE), %eax
+	paravirt_value make_pgd
+	movl %eax, %edx
 	movl init_mm_pgd, %eax
 	addl $((USER_TEXT >> PGDIR_SHIFT) * 4), %eax
-	movl $(user_pg_table - PAGE_OFFSET + _PAGE_TABLE), %edx
 	paravirt_call set_pmd
 	ret
 

@@ -83,6 +83,41 @@
 .endm
 
 /*
+ * Where the kernel has read an entry of a page table or a directory into EAX, and uses the frame in it, or makes another
+ * entry of it. From 2.6.22 on entries are what the processor reads, wherever the kernel has them, and pte_val, make_pte
+ * and the like translate. 2.6.20 and 2.6.21 do not have these: there entries are the kernel's own, set_pte and the like
+ * translate if need be, and here it is done the other way. This is no operation, and costs nothing: a hypervisor that
+ * needs it writes calls over these five bytes at boot (.entry_reads: where they are, what to call), for all others they
+ * are just the instruction. at_ebx: the entry is at EBX, and is read here.
+ */
+.equ ENTRY_READ_BYTES, 5
+
+.macro entry_read_as operation, immediate, at_ebx, translate
+	.if \at_ebx
+	movl (%ebx), %eax
+	.endif
+	.if \translate
+	call xen_entry_read
+	.endif
+	\operation \immediate, %eax
+.endm
+
+.macro entry_read operation, immediate, at_ebx=0
+	.ifdef PARAVIRT_pte_val
+	entry_read_as \operation, \immediate, \at_ebx, 0
+	.else
+771:	entry_read_as \operation, \immediate, \at_ebx, 0
+	.pushsection .fixup
+772:	entry_read_as \operation, \immediate, \at_ebx, 1
+	ret
+	.popsection
+	.pushsection .entry_reads, "a"
+	.long 771b, 772b
+	.popsection
+	.endif
+.endm
+
+/*
  * (EAX: table, EDX: entry, ECX: low word, stack: high word). From 2.6.25 on the two words are passed by their address,
  * and what kind of segment it is in the global table.
  */

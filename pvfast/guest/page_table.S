@@ -18,7 +18,7 @@ pte_offset:
 	testl $_PAGE_PRESENT, %eax
 	jz 1f
 	paravirt_value pgd_val
-	andl $PAGE_MASK, %eax
+	entry_read andl, $PAGE_MASK
 	shrl $(PAGE_SHIFT - 2), %edx
 	andl $(PAGE_SIZE - 4), %edx
 	leal PAGE_OFFSET(%eax,%edx), %eax
@@ -122,7 +122,7 @@ zap_page_range:
 	addl $4, %esp
 4:	movl %ebp, %eax
 	paravirt_value pte_val
-	andl $PAGE_MASK, %eax
+	entry_read andl, $PAGE_MASK
 	addl $PAGE_OFFSET, %eax
 	call free_page
 5:	addl $4, %edi
@@ -224,7 +224,7 @@ copy_page_range:
 2:	movl (%edi), %eax
 	testl %eax, %eax
 	jz 4f
-	testl $_PAGE_RW, %eax
+	entry_read testl, $_PAGE_RW
 	jz 3f
 	andl $~_PAGE_RW, %eax           /* ptep_set_wrprotect */
 	pushl %eax

@@ -39,10 +39,11 @@ xen_load_gdt:
 	movl %edx, %eax
 	movl %edx, %ebx
 	call xen_make_page_readonly
+	movl %ebx, %eax
+	call virt_to_machine
 	popl %ecx
-	subl $PAGE_OFFSET, %ebx
-	shrl $PAGE_SHIFT, %ebx
-	pushl %ebx                      /* the list of frames: one */
+	shrl $PAGE_SHIFT, %eax
+	pushl %eax                      /* the list of machine frames: one */
 	movl %esp, %ebx
 	hypercall set_gdt
 	addl $4, %esp
@@ -76,11 +77,13 @@ xen_write_gdt_entry:
 xen_update_descriptor:
 	pushl %ebx
 	pushl %esi
-	movl %edx, %ebx
-	subl $PAGE_OFFSET, %ebx
-	movl %ecx, %edx
-	xorl %ecx, %ecx
 	movl %eax, %esi
+	pushl %ecx
+	movl %edx, %eax
+	call virt_to_machine
+	movl %eax, %ebx
+	popl %edx
+	xorl %ecx, %ecx
 	batched_hypercall update_descriptor
 	popl %esi
 	popl %ebx

@@ -4,7 +4,7 @@
  * Enters: startup_xen in ring 1, paging on, ESI = start_info; CS, DS, ES, SS are Xen's flat segments, FS and
  * GS null; hypercall_page is filled. The notes tell the domain builder all this. Leaves: by own_entry
  * (head.S) to xen_probe, which fills paravirt_ops and goes to start_kernel.
- * Next: xen_irq.S, xen_iret.S, xen_memory.S, xen_descriptors.S and xen_events.S hold the operations.
+ * Next: xen_irq.S, xen_iret.S, xen_frames.S, xen_memory.S, xen_descriptors.S and xen_events.S hold the operations.
  */
 
 .text
@@ -45,7 +45,12 @@ xen_start_kernel:
 	movl $xen_name, paravirt_ops + PARAVIRT_name
 	movl $xen_console_write, console_write
 
+	.ifndef PARAVIRT_pte_val
+	call xen_patch_entry_reads
+	.endif
 	movl xen_start_info, %eax
+	movl START_INFO_MFN_LIST(%eax), %ecx
+	movl %ecx, phys_to_machine_mapping
 	movl START_INFO_PT_BASE(%eax), %ecx
 	movl %ecx, init_mm_pgd
 	leal PAGE_SIZE(%ecx), %edx
@@ -53,7 +58,7 @@ xen_start_kernel:
 	subl $PAGE_OFFSET, %ecx
 	movl %ecx, per_cpu__xen_cr3
 
-	/* shared_info belongs to Xen: map its page over the hole that we keep for it. */
+	/* shared_info belongs to Xen, which gives its machine address: map its page over the hole that we keep for it. */
 	movl $xen_shared_info_page, %ebx
 	movl START_INFO_SHARED_INFO(%eax), %ecx
 	orl $__PAGE_KERNEL, %ecx
@@ -84,11 +89,12 @@ xen_vcpu_setup:
 	movl $(xen_shared_info_page + SHARED_VCPU_INFO), per_cpu__xen_vcpu
 	cmpl $0, have_vcpu_info_placement
 	je 1f
+	movl $boot_pda, %eax
+	call virt_to_machine
+	shrl $PAGE_SHIFT, %eax
 	pushl $0                        /* struct vcpu_register_vcpu_info: mfn u64, offset, reserved */
 	pushl $(xen_vcpu_info)
 	pushl $0
-	movl $(boot_pda - PAGE_OFFSET), %eax
-	shrl $PAGE_SHIFT, %eax
 	pushl %eax
 	movl $VCPUOP_register_vcpu_info, %ebx
 	xorl %ecx, %ecx
@@ -175,6 +181,10 @@ xen_paravirt_ops:
 	xen_operation set_pte
 	xen_operation set_pte_at
 	xen_operation set_pmd
+	xen_operation pte_val
+	xen_operation make_pte
+	xen_operation pgd_val
+	xen_operation make_pgd
 	xen_operation alloc_pt
 	xen_operation release_pt
 	xen_operation set_lazy_mode

@@ -2,8 +2,7 @@
  * Xen, memory part: page tables, TLB, CPUID.
  *
  * Enters and leaves as native_cpu.S says. A hypercall takes EBX, ECX, EDX, ESI, EDI and may destroy them, so
- * what the caller keeps is saved here. Machine addresses are physical addresses: this kernel is not given
- * memory whose frames are renumbered.
+ * what the caller keeps is saved here. Frames are the machine's (xen_frames.S).
  *
  * Xen lets nobody map a page table, a directory or a descriptor table writable. The table of 2.6.20 has no
  * operation that says what becomes one, so set_pmd and write_cr3 see to it; later ones have alloc_pt.
@@ -41,19 +40,24 @@ xen_read_cr3:
 /* A directory that we can still write is new: it is pinned from now on. They come from a cache that keeps them. */
 xen_write_cr3:
 	movl %eax, %gs:xen_cr3
+	pushl %ebx
+	leal PAGE_OFFSET(%eax), %ebx
 	movl %eax, %edx
+	call phys_to_machine
+	shrl $PAGE_SHIFT, %eax
+	pushl %eax                      /* machine frame */
 	shrl $PAGE_SHIFT, %edx
 	movl xen_lowmem_ptes, %ecx
 	testl $_PAGE_RW, (%ecx,%edx,4)
 	jz 1f
-	pushl %edx
-	addl $PAGE_OFFSET, %eax
+	movl %ebx, %eax
 	call xen_make_page_readonly
 	movl (%esp), %edx
 	movl $MMUEXT_PIN_L2_TABLE, %eax
 	call xen_mmuext_op
-	popl %edx
-1:	movl $MMUEXT_NEW_BASEPTR, %eax
+1:	popl %edx
+	popl %ebx
+	movl $MMUEXT_NEW_BASEPTR, %eax
 	jmp xen_mmuext_op
 
 xen_flush_tlb_user:
@@ -66,7 +70,7 @@ xen_flush_tlb_single:
 	movl $MMUEXT_INVLPG_LOCAL, %eax
 	jmp xen_mmuext_op
 
-/* EAX: command, EDX: frame or linear address, ECX: entries. */
+/* EAX: command, EDX: machine frame or linear address, ECX: entries. */
 xen_mmuext_op:
 	pushl %ebx
 	pushl %esi
@@ -96,9 +100,8 @@ xen_set_page_rights:
 	pushl %ebx
 	pushl %esi
 	movl %eax, %ebx
-	movl %eax, %ecx
-	subl $PAGE_OFFSET, %ecx
-	orl %edx, %ecx
+	call virt_to_machine
+	leal (%eax,%edx), %ecx
 	xorl %edx, %edx
 	movl $UVMF_INVLPG, %esi
 	batched_hypercall update_va_mapping
@@ -144,6 +147,7 @@ xen_set_pmd:
 	popl %eax
 	testl $_PAGE_PRESENT, %eax
 	jz 2f
+	call machine_to_phys
 	andl $PAGE_MASK, %eax
 	addl $PAGE_OFFSET, %eax
 	movl $__PAGE_KERNEL, %edx
@@ -156,12 +160,17 @@ xen_set_pmd:
 xen_set_pmd:
 .endif
 xen_set_pte:
+	.ifndef PARAVIRT_make_pte
+	xchgl %eax, %edx
+	call xen_make_pte
+	xchgl %eax, %edx
+	.endif
+	call virt_to_machine
 	pushl %ebx
 	pushl %esi
 	pushl $0                        /* struct mmu_update: ptr u64, val u64 */
 	pushl %edx
 	pushl $0
-	subl $PAGE_OFFSET, %eax
 	pushl %eax
 	movl %esp, %ebx
 	movl $1, %ecx
@@ -184,5 +193,5 @@ xen_set_pte_at:
 .pushsection .data
 .balign 4
 xen_lowmem_ptes:
-	.long 0                         /* the kernel's own page tables, by frame: Xen puts them behind pt_base */
+	.long 0                         /* the kernel's own page tables, by page: Xen puts them behind pt_base */
 .popsection

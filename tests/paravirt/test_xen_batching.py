@@ -4,10 +4,10 @@ import pytest
 
 from pvfast.guest import build
 from pvfast.paravirt.hypervisors.xen_interface import Hypercall
-from tests.paravirt.xen import Domain
+from tests.paravirt.xen import PAGE_OFFSET, Domain
 
 WITH_LAZY_MODES = ["2.6.21", "2.6.24"]
-FREE_FRAME = 0x50
+FREE_PAGE = 0x50
 ENTRIES = 32
 LAZY_NONE, LAZY_MMU, LAZY_CPU, LAZY_FLUSH = range(4)
 
@@ -48,7 +48,7 @@ def set_ptes(domain: Domain, page: int, count: int) -> int:
     """Modelled cycles."""
     before = domain.machine.counters.cycles
     for number in range(count):
-        domain.call("xen_set_pte", page + 4 * number, FREE_FRAME + number << 12 | 0x63)
+        domain.call("xen_set_pte", page + 4 * number, domain.entry(FREE_PAGE + number, 0x63))
     return domain.machine.counters.cycles - before
 
 
@@ -89,7 +89,7 @@ def test_a_full_list_is_worked_off(domain: Domain) -> None:
     assert counts(domain)[Hypercall.MULTICALL] - before[Hypercall.MULTICALL] == 1
     assert domain.read(page + 4 * ENTRIES) == 0
     leave(domain)
-    assert domain.read(page + 4 * ENTRIES) == FREE_FRAME + ENTRIES << 12 | 0x63
+    assert domain.read(page + 4 * ENTRIES) == domain.frames[FREE_PAGE + ENTRIES] << 12 | 0x63
 
 
 def test_leaving_with_nothing_to_do_asks_nothing(domain: Domain) -> None:
@@ -106,17 +106,17 @@ def test_the_order_is_kept(domain: Domain) -> None:
     slot = domain.word("init_mm_pgd") + 4 * 7
     enter(domain)
     domain.call("xen_set_page_rights", page, 0x61)
-    domain.call("xen_set_pte", slot, domain.frame(page) << 12 | 0x67)
-    domain.call("xen_set_pte", page, FREE_FRAME << 12 | 0x67)
+    domain.call("xen_set_pte", slot, domain.entry(page - PAGE_OFFSET >> 12, 0x67))
+    domain.call("xen_set_pte", page, domain.entry(FREE_PAGE, 0x67))
     leave(domain)
     assert domain.xen.page(domain.frame(page)) == ("L1", 1, False)
-    assert domain.machine.read_linear(7 << 22, 4) == domain.machine.read(FREE_FRAME << 12, 4)
+    assert domain.machine.read_linear(7 << 22, 4) == domain.machine.read(domain.frames[FREE_PAGE] << 12, 4)
     domain.assert_uses_are_right()
 
 
 def test_what_xen_refuses_in_a_batch_stops_the_kernel(domain: Domain) -> None:
     enter(domain)
-    domain.call("xen_set_pte", domain.word("init_mm_pgd"), 0xFFFFF067)
+    domain.call("xen_set_pte", domain.word("init_mm_pgd"), domain.entry(FREE_PAGE, 0x67))       # mapped writable
     with pytest.raises(AssertionError):
         leave(domain)
     assert domain.fault()["vector"] == 6                        # the ud2 of xen_bug
@@ -128,9 +128,9 @@ def test_flush_stays_in_the_mode() -> None:
     enter(domain)
     set_ptes(domain, page, 1)
     domain.call("xen_set_lazy_mode", LAZY_FLUSH)
-    assert domain.read(page) == FREE_FRAME << 12 | 0x63
+    assert domain.read(page) == domain.frames[FREE_PAGE] << 12 | 0x63
     domain.call("xen_set_pte", page, 0)
-    assert domain.read(page) == FREE_FRAME << 12 | 0x63
+    assert domain.read(page) == domain.frames[FREE_PAGE] << 12 | 0x63
     leave(domain)
     assert domain.read(page) == 0
 

@@ -330,7 +330,7 @@ def test_what_cannot_be_delivered_ends_the_domain(domain: Domain, code: str, vec
 
 def test_a_page_directory_without_the_kernel_ends_the_domain(domain: Domain) -> None:
     directory = domain.image.labels["swapper_pg_dir"]
-    empty = directory - 0xC0000000 >> 12
+    empty = domain.frame(directory)
     assert domain.hypercall(Hypercall.UPDATE_VA_MAPPING, directory, empty << 12 | 0x61, 0, 2) == 0
     domain.hypercall(Hypercall.MMUEXT_OP, domain.store(MmuExt.NEW_BASEPTR, empty, 0, at=domain.scratch + 0x40), 1, 0,
                      0x7FF0)

@@ -90,9 +90,8 @@ def test_arguments_in_device_memory_are_faults(domain: Domain) -> None:
     domain.machine.map_mmio(0xE0000000, 0x1000, None)
     table = domain.word("init_mm_pgd")
     entry = table + (0xC0000000 >> 20)
-    page_table = (domain.read(entry) & ~0xFFF) + 0xC0000000
-    slot = page_table + (domain.scratch >> 12 & 0x3FF) * 4
-    domain.machine.write_linear(slot, (0xE0000063).to_bytes(4, "little"))
+    slot = (domain.read(entry) & ~0xFFF) + (domain.scratch >> 12 & 0x3FF) * 4
+    domain.machine.write(slot, (0xE0000063).to_bytes(4, "little"))
     domain.machine.cpu.cr3 = domain.machine.cpu.cr3     # flush
     assert domain.hypercall(Hypercall.CONSOLE_IO, 0, 4, domain.scratch) == -Errno.FAULT
     assert domain.machine.counters.exits == 0
@@ -106,7 +105,7 @@ def test_xen_version(domain: Domain) -> None:
 
 
 def test_mmu_update_writes_entries_and_counts(domain: Domain) -> None:
-    table = domain.image.labels["user_pg_table"] - 0xC0000000
+    table = domain.machine_address("user_pg_table")
     updates = domain.store(table + 0x10, 0, 0x5063, 0, table + 0x14, 0, 0x7F000063, 0)
     assert domain.hypercall(Hypercall.MMU_UPDATE, updates, 2, domain.scratch + 0x100, SELF) == -Errno.INVAL
     assert domain.read(domain.scratch + 0x100) == 1
@@ -116,7 +115,7 @@ def test_mmu_update_writes_entries_and_counts(domain: Domain) -> None:
 
 @pytest.mark.parametrize("value", [0x50E3, 0x00FFF063 + 0x1000])    # large; behind the domain and shared_info
 def test_page_tables_map_only_the_domain(domain: Domain, value: int) -> None:
-    table = domain.image.labels["user_pg_table"] - 0xC0000000
+    table = domain.machine_address("user_pg_table")
     assert domain.hypercall(Hypercall.MMU_UPDATE, domain.store(table, 0, value, 0), 1, 0, SELF) == -Errno.INVAL
 
 
@@ -132,13 +131,13 @@ def test_update_va_mapping_maps_and_flushes(domain: Domain) -> None:
                                      MmuExt.INVLPG_ALL])
 def test_flushes_take_effect(domain: Domain, command: MmuExt) -> None:
     labels = domain.image.labels
-    pte = 0xC0000000 + (domain.read(domain.word("init_mm_pgd") + (0xC0000000 >> 20)) & ~0xFFF)
+    table = domain.read(domain.word("init_mm_pgd") + (0xC0000000 >> 20)) & ~0xFFF
     page = labels["user_text_page"]
     code = b"\xa1" + page.to_bytes(4, "little")
     domain.execute(code.hex())
     before = domain.machine.cpu.eax
     domain.machine.write(0x5000, b"\x05\0\0\0")
-    domain.machine.write_linear(pte + (page >> 12 & 0x3FF) * 4, (0x5063).to_bytes(4, "little"))
+    domain.machine.write(table + (page >> 12 & 0x3FF) * 4, (0x5063).to_bytes(4, "little"))
     domain.execute(code.hex())
     assert domain.machine.cpu.eax == before             # still the old translation
     assert domain.hypercall(Hypercall.MMUEXT_OP, domain.store(command, page, 0), 1, 0, SELF) == 0
@@ -149,7 +148,7 @@ def test_flushes_take_effect(domain: Domain, command: MmuExt) -> None:
 def test_new_baseptr_loads_cr3(domain: Domain) -> None:
     directory = domain.image.labels["swapper_pg_dir"]
     domain.machine.write_linear(directory, domain.machine.read_linear(domain.word("init_mm_pgd"), 4096))
-    frame = directory - 0xC0000000 >> 12
+    frame = domain.frame(directory)
     assert domain.hypercall(Hypercall.MMUEXT_OP, domain.store(MmuExt.NEW_BASEPTR, frame, 0), 1, 0, SELF) < 0
     domain.map_kernel_page(directory, READ_ONLY)
     assert domain.hypercall(Hypercall.MMUEXT_OP, domain.store(MmuExt.NEW_BASEPTR, frame, 0), 1, 0, SELF) == 0
@@ -169,14 +168,14 @@ def test_new_baseptr_loads_cr3(domain: Domain) -> None:
     (0x00000000, True),
 ])
 def test_descriptors_are_checked(domain: Domain, high: int, good: bool) -> None:
-    table = domain.image.labels["cpu_gdt_table"] - 0xC0000000
+    table = domain.machine_address("cpu_gdt_table")
     answer = domain.hypercall(Hypercall.UPDATE_DESCRIPTOR, table + 8, 0, 0xFFFF, high)
     assert answer == (0 if good else -Errno.INVAL)
     page = domain.image.labels["user_text_page"]        # one that is not in use yet
     domain.machine.write_linear(page, bytes(4096))
     domain.store(0xFFFF, high, at=page + 16)
     domain.map_kernel_page(page, READ_ONLY)
-    frames = domain.store(page - 0xC0000000 >> 12)
+    frames = domain.store(domain.frame(page))
     assert domain.hypercall(Hypercall.SET_GDT, frames, 32) == (0 if good else -Errno.INVAL)
 
 

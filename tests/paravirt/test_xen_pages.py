@@ -8,8 +8,8 @@ import pytest
 
 import pvfast
 from pvfast.guest import GuestImage, build
-from pvfast.paravirt.hypervisors.xen_interface import Errno, Hypercall, MmuExt
-from tests.paravirt.xen import PAGE_OFFSET, Domain
+from pvfast.paravirt.hypervisors.xen_interface import START_INFO_PT_BASE, Errno, Hypercall, MmuExt
+from tests.paravirt.xen import Domain, others_frames
 
 WRITABLE, READ_ONLY, TABLE = 0x63, 0x61, 0x67
 INVAL = -Errno.INVAL
@@ -35,11 +35,17 @@ def fresh_page(domain: Domain, label: str = "swapper_pg_dir", rights: int = READ
     return domain.frame(page)
 
 
+def directory_page(domain: Domain) -> int:
+    """Linear address of the builder's page directory, before the kernel runs."""
+    return domain.read(domain.machine.cpu.esi + START_INFO_PT_BASE)
+
+
 def test_the_builder_makes_what_xen_demands(image: GuestImage) -> None:
     domain = Domain(image)
     directory = domain.machine.cpu.cr3 >> 12
     assert domain.xen.page(directory) == ("L2", 2, True)
-    assert domain.xen.page(directory + 1) == ("L1", 1, False)
+    assert directory == domain.frame(directory_page(domain))
+    assert domain.xen.page(domain.frame(directory_page(domain) + 4096)) == ("L1", 1, False)
     assert domain.xen.page(domain.frame("cpu_gdt_table")) == ("writable", 1, False)
     domain.boot()
     assert domain.xen.page(domain.frame("cpu_gdt_table")) == ("GDT", 1, False)
@@ -77,10 +83,11 @@ def test_a_page_that_is_mapped_writable_cannot_become_a_table(domain: Domain) ->
     assert domain.xen.page(frame) == ("writable", 1, False)
 
 
-@pytest.mark.parametrize("owner", ["Xen", "nobody"])
+@pytest.mark.parametrize("owner", ["Xen", "another domain", "nobody"])
 @pytest.mark.parametrize("rights", [WRITABLE, READ_ONLY, TABLE])
 def test_another_domains_frame_is_refused(domain: Domain, owner: str, rights: int) -> None:
-    frame = (len(domain.machine.ram) >> 12) + (-1 if owner == "Xen" else 0)
+    pages = len(domain.machine.ram) >> 12
+    frame = {"Xen": pages - 1, "another domain": others_frames(domain)[0], "nobody": pages}[owner]
     table = domain.frame("user_pg_table") << 12
     assert domain.mmu_update(table, frame << 12 | rights) == INVAL
     assert domain.mmu_update(domain.machine.cpu.cr3, frame << 12 | rights) == INVAL
@@ -147,7 +154,7 @@ def test_xens_part_of_a_directory_is_xens(domain: Domain) -> None:
 
 
 def test_the_machine_to_physical_table_is_read_only_and_changed_by_xen(domain: Domain) -> None:
-    assert domain.read(0xFC000000 + 4 * 0x123) == 0x123
+    assert domain.read(0xFC000000 + 4 * 0x123) == domain.frames.index(0x123)
     assert domain.mmu_update(0x123 << 12 | 1, 0x777) == 0
     assert domain.read(0xFC000000 + 4 * 0x123) == 0x777
     assert domain.mmu_update(len(domain.machine.ram) - 4096 | 1, 0) == INVAL
@@ -158,18 +165,19 @@ def test_the_machine_to_physical_table_is_read_only_and_changed_by_xen(domain: D
 
 def test_a_base_that_is_not_pinned_is_checked(domain: Domain) -> None:
     old = domain.machine.cpu.cr3 >> 12
-    uses = domain.xen.page(old + 1)[1]
+    table = domain.frame(domain.word("init_mm_pgd") + 4096)
+    uses = domain.xen.page(table)[1]
     frame = fresh_page(domain)
     domain.machine.write(frame << 12, domain.machine.read(old << 12, 4096))
     assert domain.mmuext(MmuExt.NEW_BASEPTR, frame) == 0
     assert domain.machine.cpu.cr3 == frame << 12
     assert domain.xen.page(frame) == ("L2", 1, False)
     assert domain.xen.page(old) == ("L2", 1, True)
-    assert domain.xen.page(old + 1) == ("L1", uses + 1, False)  # this directory too leads there
+    assert domain.xen.page(table) == ("L1", uses + 1, False)  # this directory too leads there
     domain.assert_uses_are_right()
     assert domain.mmuext(MmuExt.NEW_BASEPTR, old) == 0
     assert domain.xen.page(frame) == ("none", 0, False)
-    assert domain.xen.page(old + 1) == ("L1", uses, False)
+    assert domain.xen.page(table) == ("L1", uses, False)
     domain.assert_uses_are_right()
 
 
@@ -329,7 +337,7 @@ def test_hostile_hypercalls(image: GuestImage) -> None:
         for _ in range(50):
             number, arguments, words = call()
             if domain.xen.page(domain.frame(domain.scratch))[0] == "writable":
-                domain.machine.write(domain.scratch - PAGE_OFFSET, struct.pack(f"<{len(words)}I", *words))
+                domain.machine.write(domain.machine_address(domain.scratch), struct.pack(f"<{len(words)}I", *words))
             answers[domain.hypercall(number, *arguments)] += 1
             if domain.stop.reason is pvfast.StopReason.SHUTDOWN or domain.machine.cpu.cpl != 1:
                 break

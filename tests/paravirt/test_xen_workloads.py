@@ -14,13 +14,13 @@ INSTRUCTIONS = 3_000_000
 def test_every_benchmark_leaves_xens_counts_right(release: str) -> None:
     image = build(release)
     domain = Domain(image.patched(hypervisor("xen").patcher(image.patch_context("xen")))).boot()
-    pages = [domain.xen.page(frame) for frame in range(domain.frames)]
+    pages = [domain.xen.page(frame) for frame in domain.frames]
     for name in image.benchmarks:
         domain.bench(name, 3, INSTRUCTIONS)
         assert domain.fault()["count"] == 0, name
     domain.assert_uses_are_right()
     directories = sum(kind == "L2" for kind, _, _ in pages)
-    now = [domain.xen.page(frame) for frame in range(domain.frames)]
+    now = [domain.xen.page(frame) for frame in domain.frames]
     assert all(pinned for kind, _, pinned in now if kind == "L2")
     assert directories == sum(kind == "L2" for kind, _, _ in now)           # from a cache, which keeps them
 

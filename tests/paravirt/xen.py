@@ -7,6 +7,7 @@ from pvfast.guest import GuestImage
 from pvfast.paravirt.hypervisors.xen_interface import (
     HYPERCALL_ENTRY_BYTES,
     HYPERVISOR_VIRT_START,
+    START_INFO_MFN_LIST,
     START_INFO_NR_PAGES,
     VCPU_EVTCHN_UPCALL_MASK,
     VCPU_EVTCHN_UPCALL_PENDING,
@@ -26,7 +27,10 @@ class Domain(Kernel):
     def __init__(self, image: GuestImage, ram: str = "16M") -> None:
         super().__init__(image, "xen", ram)
         self.xen = self.hypervisor
-        self.frames = self.read(self.machine.cpu.esi + START_INFO_NR_PAGES)
+        start_info = self.machine.cpu.esi
+        count, table = self.read(start_info + START_INFO_NR_PAGES), self.read(start_info + START_INFO_MFN_LIST)
+        self.frames = struct.unpack(f"<{count}I", self.machine.read_linear(table, 4 * count))
+        """The machine's frame of each page."""
 
     def read(self, linear: int) -> int:
         return int.from_bytes(self.machine.read_linear(linear, 4), "little")
@@ -46,7 +50,7 @@ class Domain(Kernel):
 
     def map_kernel_page(self, linear: int, rights: int) -> int:
         """The kernel's own mapping of one of its pages; the answer of Xen."""
-        return self.hypercall(Hypercall.UPDATE_VA_MAPPING, linear, linear - PAGE_OFFSET & ~0xFFF | rights, 0, 2)
+        return self.hypercall(Hypercall.UPDATE_VA_MAPPING, linear, self.frame(linear) << 12 | rights, 0, 2)
 
     @property
     def vcpu_info(self) -> int:
@@ -66,7 +70,16 @@ class Domain(Kernel):
 
     def frame(self, label: str | int) -> int:
         """Machine frame of a page of the kernel."""
-        return (self.image.labels[label] if isinstance(label, str) else label) - PAGE_OFFSET >> 12
+        return self.frames[(self.image.labels[label] if isinstance(label, str) else label) - PAGE_OFFSET >> 12]
+
+    def machine_address(self, label: str | int) -> int:
+        """Machine address of what is in a page of the kernel."""
+        linear = self.image.labels[label] if isinstance(label, str) else label
+        return self.frame(linear) << 12 | linear & 0xFFF
+
+    def entry(self, pfn: int, rights: int) -> int:
+        """An entry as the kernel hands it to set_pte: releases without make_pte number frames as they do."""
+        return (self.frames[pfn] if "make_pte" in self.image.era else pfn) << 12 | rights
 
     def mmuext(self, command: int, argument: int, entries: int = 0) -> int:
         """One mmuext_op; the answer."""
@@ -78,9 +91,9 @@ class Domain(Kernel):
 
     def assert_uses_are_right(self) -> None:
         """Count the uses of every frame anew, from the page tables in memory, and compare with what Xen believes."""
-        known = [self.xen.page(frame) for frame in range(self.frames)]
+        known = {frame: self.xen.page(frame) for frame in self.frames}
         counted: Counter[tuple[int, str]] = Counter()
-        for frame, (kind, _, pinned) in enumerate(known):
+        for frame, (kind, _, pinned) in known.items():
             if pinned:
                 counted[frame, kind] += 1
             if kind in ("L1", "L2"):
@@ -91,7 +104,7 @@ class Domain(Kernel):
         counted[self.machine.cpu.cr3 >> 12, "L2"] += 1
         if self.image.vcpu_info_is_placed:
             counted[self.frame("boot_pda"), "writable"] += 1
-        for frame, (kind, uses, _) in enumerate(known):
+        for frame, (kind, uses, _) in known.items():
             if kind not in ("GDT", "LDT"):
                 assert uses == counted[frame, kind], (hex(frame), kind)
             assert sum(counted[frame, other] for other in ("L1", "L2", "writable") if other != kind) == 0, hex(frame)
@@ -106,3 +119,8 @@ class Domain(Kernel):
         self.run_to("bench_done", BENCH_INSTRUCTIONS)
         cpu.esp = esp
         return cpu.eax
+
+
+def others_frames(domain: Domain) -> list[int]:
+    """The frames of the machine that another domain has."""
+    return sorted(set(range(max(domain.frames))) - set(domain.frames))

@@ -25,17 +25,18 @@ cdef struct Page:
     u32 uses                # as `type`; 0: it was that last, and may become something else
     u8 type                 # PAGE_*
     u8 pinned
+    u8 owned                # by the guest, shared_info too
 
 cdef struct Domain:
     Page* pages             # by frame of the machine; the structure is saved from the next member on
     u32 page_count
     bint started
-    u32 frames              # memory of the guest, in pages: [0, frames); behind it is Xen's
-    u64 shared_info         # physical; the page behind the guest's
-    u64 vcpu_info           # physical; in shared_info until the guest registers another place
+    u32 frames              # memory of the guest, in pages
+    u64 shared_info         # machine addresses from here on
+    u64 vcpu_info           # in shared_info until the guest registers another place
     bint registered
-    u64 machine_to_phys     # physical; 32 bits a frame
-    u64 ldt_table           # physical; Xen's page table of the linear addresses from LDT_LINEAR on
+    u64 machine_to_phys     # 32 bits a frame
+    u64 ldt_table           # Xen's page table of the linear addresses from LDT_LINEAR on
     u32 xen_slots[16]       # of every page directory, from GUEST_DIRECTORY_ENTRIES on
     u32 base_frame          # the directory in CR3
     u64 gdt[GDT_SLOTS]
@@ -77,7 +78,7 @@ cdef void crash(Domain* d, CPU* cpu, u32 vector, u32 error) noexcept nogil:
 
 cdef bint is_frame(Domain* d, u32 frame) noexcept nogil:
     """May the guest map this frame?"""
-    return frame < d.frames or frame == <u32>(d.shared_info >> 12)
+    return frame < d.page_count and d.pages[frame].owned
 
 
 cdef bint copy_in(CPU* cpu, u32 linear, u32* words, u32 count) noexcept nogil:

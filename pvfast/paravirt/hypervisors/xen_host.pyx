@@ -54,6 +54,8 @@ _NULL_SEGMENT = 0x10000
 _CODE, _DATA, _RING1, _RING3 = 0xC09B, 0xC093, 0x20, 0x60       # flat, 4 GiB, present, accessed
 _HIDDEN_FEATURES = feature_word(frozenset("SEP VME DE MCE MTRR MCA PSE36".split()))     # CPUID.1:EDX
 _MAGIC = interface.XEN_MAGIC + b"-x86_32"
+_OTHER_DOMAINS_FRAMES = 16
+_INVALID_M2P_ENTRY = 0xFFFFFFFF     # of a frame that is no page of the domain
 _HYPERCALL_PAGE_ENTRIES = interface.HYPERCALL_PAGE_BYTES // interface.HYPERCALL_ENTRY_BYTES
 
 
@@ -121,10 +123,13 @@ cdef class XenHost(HypervisorBase):
     def start(self, machine, image, *, command_line=b""):
         """Build a domain from a guest image and stand at its Xen entry.
 
-        RAM at physical 0 is the domain's, but for the last pages: Xen's page tables for its own hole, the
-        machine-to-physical table, shared_info. From the image on it holds, a page-aligned piece each: the image, the
-        frame list, start_info, a stack of one page, and the page tables that map it all at the image's virt_base. They
-        are read-only there, as a domain may not write them, and their directory is pinned.
+        The last pages of RAM are Xen's: page tables for its own hole, the machine-to-physical table, shared_info. Of
+        the others some in the middle are another domain's, and this domain has the rest from the top down: no page has
+        the number of its frame, and pages beside each other are so in reverse or not at all.
+
+        As the domain counts its pages, they hold from the image on, a page-aligned piece each: the image, the frame
+        list, start_info, a stack of one page, and the page tables that map it all at the image's virt_base. They are
+        read-only there, as a domain may not write them, and their directory is pinned.
 
         Parameters
         ----------
@@ -144,7 +149,7 @@ cdef class XenHost(HypervisorBase):
             raise PvfastError("start() needs the machine that was made with this hypervisor: Machine(hypervisor=...)")
         notes, base = image.notes, image.notes.virt_base
         total = len(machine.ram) // PAGE
-        frames = total - -(-4 * total // PAGE) - 3
+        frames = total - _OTHER_DOMAINS_FRAMES - -(-4 * total // PAGE) - 3
         tables = -(-frames // PAGE_ENTRIES)
         mfn_list = _page_up(image.physical + len(image.code))
         start_info = _page_up(mfn_list + 4 * frames)
@@ -153,12 +158,13 @@ cdef class XenHost(HypervisorBase):
         first_table = directory + PAGE
         end = first_table + tables * PAGE
         if end > frames * PAGE or base + frames * PAGE > interface.HYPERVISOR_VIRT_START:
-            raise ImageError(f"a machine of {total} pages cannot hold this kernel: it takes {end >> 12} pages, Xen "
-                             f"{total - frames}, and everything is mapped at {base:#x}, below "
+            raise ImageError(f"a machine of {total} pages cannot hold this kernel: it takes {end >> 12} pages, Xen and "
+                             f"another domain {total - frames}, and everything is mapped at {base:#x}, below "
                              f"{interface.HYPERVISOR_VIRT_START:#x}")
         if len(command_line) >= interface.START_INFO_CMD_LINE_BYTES:
             raise ImageError(f"a command line of {len(command_line)} bytes: Xen has room for 1023")
-        shared_info = frames * PAGE
+        mfns = _machine_frames(frames)
+        shared_info = (frames + _OTHER_DOMAINS_FRAMES) * PAGE
         ldt_table = shared_info + PAGE
         phys_table = ldt_table + PAGE
         machine_to_phys = phys_table + PAGE
@@ -174,35 +180,41 @@ cdef class XenHost(HypervisorBase):
                                (interface.FLAT_RING3_CS, _CODE | _RING3), (interface.FLAT_RING3_DS, _DATA | _RING3)):
             d.gdt[selector >> 3] = kind << 40 | 0xF << 48 | 0xFFFF
 
-        machine.write(image.physical, image.code)
-        machine.write(notes.hypercall_page - base, _hypercall_page())
-        machine.write(mfn_list, struct.pack(f"<{frames}I", *range(frames)))
-        machine.write(start_info, _start_info(frames, shared_info, base, directory, tables, mfn_list, command_line))
         machine.write(shared_info, _shared_info())
-        machine.write(machine_to_phys, struct.pack(f"<{frames}I", *range(frames)))
-        machine.write(phys_table, struct.pack(f"<{total - frames - 3}I", *range(
+        phys = [_INVALID_M2P_ENTRY] * total
+        for pfn, mfn in enumerate(mfns):
+            phys[mfn] = pfn
+        machine.write(machine_to_phys, struct.pack(f"<{total}I", *phys))
+        machine.write(phys_table, struct.pack(f"<{-(-4 * total // PAGE)}I", *range(
             machine_to_phys | ENTRY_OF_XEN, total * PAGE, PAGE)))
+
+        # What follows is in the domain's own memory, at the addresses that it calls physical.
         entries = [0] * PAGE_ENTRIES
         for number in range(tables):
-            entries[(base >> 22) + number] = first_table + number * PAGE | _PAGE_TABLE
+            entries[(base >> 22) + number] = mfns[(first_table >> 12) + number] << 12 | _PAGE_TABLE
         entries[GUEST_DIRECTORY_ENTRIES:GUEST_DIRECTORY_ENTRIES + 2] = d.xen_slots[0], d.xen_slots[1]
-        machine.write(directory, struct.pack(f"<{PAGE_ENTRIES}I", *entries))
-        machine.write(first_table, struct.pack(f"<{frames}I", *[
-            frame << 12 | (_PAGE_READ_ONLY if directory <= frame << 12 < end else _PAGE_KERNEL)
-            for frame in range(frames)]))
+        mapping = [mfn << 12 | (_PAGE_READ_ONLY if directory <= pfn << 12 < end else _PAGE_KERNEL)
+                   for pfn, mfn in enumerate(mfns)]
+        info = _start_info(frames, shared_info, base, directory, tables, mfn_list, command_line)
+        for physical, content in ((image.physical, image.code), (notes.hypercall_page - base, _hypercall_page()),
+                                  (mfn_list, struct.pack(f"<{frames}I", *mfns)), (start_info, info),
+                                  (directory, struct.pack(f"<{PAGE_ENTRIES}I", *entries)),
+                                  (first_table, struct.pack(f"<{frames}I", *mapping))):
+            _write_pages(machine, mfns, physical, content)
 
         # The references that these tables hold; and Xen's own, on shared_info and on the directory by CR3 and the pin.
-        for frame in range(frames + 1):
-            d.pages[frame].type = PAGE_L1 if first_table <= frame << 12 < end else PAGE_WRITABLE
-            d.pages[frame].uses = 1
-        d.base_frame = directory >> 12
+        for pfn, mfn in enumerate((*mfns, shared_info >> 12)):
+            d.pages[mfn].owned = True
+            d.pages[mfn].type = PAGE_L1 if first_table <= pfn << 12 < end else PAGE_WRITABLE
+            d.pages[mfn].uses = 1
+        d.base_frame = mfns[directory >> 12]
         d.pages[d.base_frame].type = PAGE_L2
         d.pages[d.base_frame].uses = 2
         d.pages[d.base_frame].pinned = True
 
         cpu = machine.cpu
         cpu.idtr = cpu.gdtr = (0, 0)
-        cpu.cr4, cpu.cr3, cpu.cr0 = 0, directory, _CR0
+        cpu.cr4, cpu.cr3, cpu.cr0 = 0, d.base_frame << 12, _CR0
         cpu.cs.set(interface.FLAT_RING1_CS, 0, 0xFFFFFFFF, _CODE | _RING1)
         for segment in (cpu.ss, cpu.ds, cpu.es):
             segment.set(interface.FLAT_RING1_DS, 0, 0xFFFFFFFF, _DATA | _RING1)
@@ -249,7 +261,7 @@ cdef class XenHost(HypervisorBase):
         """
         cdef Domain* d = self.domain
         cdef Page page
-        if not 0 <= frame < d.page_count or not is_frame(d, frame):
+        if not 0 <= frame < d.page_count or not d.pages[frame].owned:
             raise PvfastError(f"frame {frame:#x} is none of the domain's: it has {d.frames:#x}")
         page = d.pages[frame]
         return _TYPES[page.type if page.uses else PAGE_NONE], page.uses, bool(page.pinned)
@@ -305,6 +317,23 @@ cdef class XenHost(HypervisorBase):
 
 def _page_up(address):
     return -(-address // PAGE) * PAGE
+
+
+def _machine_frames(count):
+    """The frames of a domain's pages, by page: those of the machine from the last down, but for another domain's."""
+    descending = range(count + _OTHER_DOMAINS_FRAMES - 1, -1, -1)
+    half = (count + 1) // 2
+    return (*descending[:half], *descending[half + _OTHER_DOMAINS_FRAMES:])
+
+
+def _write_pages(machine, mfns, physical, content):
+    """Into a domain's memory, at an address that it calls physical."""
+    done = 0
+    while done < len(content):
+        pfn, offset = divmod(physical + done, PAGE)
+        piece = content[done:done + PAGE - offset]
+        machine.write(mfns[pfn] * PAGE + offset, piece)
+        done += len(piece)
 
 
 def _hypercall_page():

@@ -183,7 +183,7 @@ cdef i32 write_entry(Domain* d, CPU* cpu, u64 physical, u64 value) noexcept nogi
 
 cdef i32 write_machine_to_phys(Domain* d, CPU* cpu, u32 frame, u32 number) noexcept nogil:
     """What the guest calls one of its frames is its own affair."""
-    if frame >= d.frames:
+    if not is_frame(d, frame):
         return -ERRNO_INVAL
     physical_write(cpu, d.machine_to_phys + 4 * <u64>frame, 4, number)
     return 0
