@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from pvfast.experiments.runs import GuestRun
 from pvfast.experiments.workloads import FORMS, Counts, settings
 from pvfast.guest import build
 from pvfast.images import load_kernel
+from pvfast.processor import MODEL_FILE
 
 Progress = Callable[[int, int, str], None]
 
@@ -281,7 +283,7 @@ def _read_journal(path: Path) -> dict[Point, Row]:
     for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
         try:
             value = json.loads(line)
-            identity = value.pop("build")
+            identity, inputs = value.pop("build"), value.pop("inputs")
             figures = {name: value.pop(name) for name in ("instructions", "cycles", "error")}
             row = Row(Point(**value), **figures)
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -289,8 +291,19 @@ def _read_journal(path: Path) -> dict[Point, Row]:
         if identity != build_identity():
             raise PvfastError(f"{path} was begun by pvfast build {identity}, this is {build_identity()}: finish it "
                               "with that build, or begin another journal")
-        rows[row.point] = row
+        if inputs == _inputs(row.point):        # else a file of it has changed since
+            rows[row.point] = row
     return rows
+
+
+def _inputs(point: Point) -> str:
+    """A hash of the files that a point is measured with; empty when there are none."""
+    digest = hashlib.sha256()
+    names = [name for name in (point.image, point.processor) if name == point.image or name.endswith(MODEL_FILE)]
+    for name in filter(None, names):
+        with suppress(OSError):
+            digest.update(Path(name).read_bytes())
+    return digest.hexdigest()[:16] if any(names) else ""
 
 
 def _append(path: Path, rows: tuple[Row, ...]) -> None:
@@ -299,4 +312,5 @@ def _append(path: Path, rows: tuple[Row, ...]) -> None:
     if text and not text.endswith("\n"):
         path.write_text(text[:text.rfind("\n") + 1], encoding="utf-8")
     with path.open("a", encoding="utf-8") as file:
-        file.write("".join(json.dumps({"build": build_identity(), **row.as_dict()}) + "\n" for row in rows))
+        file.write("".join(json.dumps({"build": build_identity(), "inputs": _inputs(row.point), **row.as_dict()}) + "\n"
+                           for row in rows))

@@ -81,6 +81,16 @@ def test_an_interrupted_sweep_goes_on(table: Table, tmp_path: Path, monkeypatch:
     assert len(measured) == len(POINTS) - seen[1]
 
 
+def test_a_point_whose_model_file_has_changed_is_measured_again(tmp_path: Path) -> None:
+    model, journal = tmp_path / "host.json", tmp_path / "journal"
+    cycles = {}
+    for cli in (8, 30):
+        model.write_text(json.dumps({"base": "generic", "model": "mine", "cycles": {
+            "cli": {"cycles": cli, "source": "made up", "low": cli, "high": cli}}}))
+        cycles[cli] = sweep([Point("irq_disable", processor=str(model))], journal=journal).rows[0].cycles
+    assert cycles == {8: 11, 30: 33}
+
+
 def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("hello\n")
     with pytest.raises(PvfastError, match="no journal of a sweep"):
