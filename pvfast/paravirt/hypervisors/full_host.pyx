@@ -19,7 +19,7 @@ from pvfast.core.types cimport *
 import struct
 
 from pvfast.errors import PvfastError, SnapshotError
-from pvfast.isa.forms import FORMS
+from pvfast.isa.forms import FORMS as _FORMS
 from pvfast.isa.maps import opcode_places
 from pvfast.processor.cpuid import feature_word
 
@@ -50,7 +50,7 @@ _IMMEDIATE_BYTES = {"imm8": 1, "simm8": 1, "rel8": 1, "imm16": 2, "rel16": 2, "i
 
 def fill_lengths():
     """What follows an opcode, from the rows of the instruction set."""
-    for form in FORMS:
+    for form in _FORMS:
         kind = L_VALID | (L_MODRM if form.has_modrm else 0)
         kind |= sum(_IMMEDIATE_BYTES.get(operand, 0) for operand in form.operands)
         if any(operand.startswith("moffs") for operand in form.operands):

@@ -21,7 +21,7 @@ from pvfast.core.types cimport *
 
 from pvfast.errors import PvfastError, SnapshotError
 from pvfast.paravirt.hypervisors import kvm_interface as interface
-from pvfast.processor.costs import COST_CLASSES
+from pvfast.processor.costs import COST_CLASSES as _COST_CLASSES
 
 include "generated/constants.pxi"
 include "kvm_numbers.pxi"
@@ -229,9 +229,9 @@ cdef class KvmHost(HypervisorBase):
             raise PvfastError(f"a guest finds KVM by CPUID, which {processor.name} does not have")
         super().attach(machine)
         costs = list(processor.costs)
-        world_switch = sum(costs[COST_CLASSES.index(name)] for name in _WORLD_SWITCH)
+        world_switch = sum(costs[_COST_CLASSES.index(name)] for name in _WORLD_SWITCH)
         for name in _INTERCEPTED:
-            costs[COST_CLASSES.index(name)] += world_switch
+            costs[_COST_CLASSES.index(name)] += world_switch
         machine._set_costs(costs)
         signature = (interface.KVM_CPUID_FEATURES, interface.KVM_SIGNATURE_EBX, interface.KVM_SIGNATURE_ECX,
                      interface.KVM_SIGNATURE_EDX)
