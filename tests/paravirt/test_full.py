@@ -432,3 +432,15 @@ def test_hostile_guests_never_reach_ring_0(image: GuestImage, seed: int) -> None
                 break
             if choice.random() < 0.2:
                 machine.inject_interrupt(choice.randrange(256))
+
+
+def test_a_call_that_overwrites_its_own_page_of_code_ends(image: GuestImage) -> None:
+    """The push makes the page unknown again, and the scan looks for what it knows around the call: once for ever."""
+    machine = boot(image, "full")
+    pointer = scratch(image)
+    at = put(machine, image, bytes.fromhex("ff13"), offset=0x800)       # call *(%ebx)
+    machine.write_linear(pointer, image.labels["boot_done"].to_bytes(4, "little"))
+    machine.cpu.ebx, machine.cpu.esp, machine.cpu.eip = pointer, at + 0x100, at
+    assert machine.run(max_instructions=1).reason.name == "BUDGET"
+    assert machine.cpu.eip == image.labels["boot_done"]
+    assert int.from_bytes(machine.read_linear(at + 0xFC, 4), "little") == at + 2

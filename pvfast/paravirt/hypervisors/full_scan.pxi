@@ -227,13 +227,15 @@ cdef bint close_gaps(Guest* g, CPU* cpu, u32 linear, u64 physical, u64* first, u
     cdef bint closed = True
     first[0] = physical
     last[0] = physical
+    if not is_scanned(g, physical):     # its page has been written to since: nothing there is known
+        return False
     while find_code_page(g, <u32>(first[0] >> PAGE_BITS) - 1) != NOTHING:
         first[0] -= PAGE_SIZE
     while find_code_page(g, <u32>(last[0] >> PAGE_BITS) + 1) != NOTHING:
         last[0] += PAGE_SIZE
     first[0] &= ~<u64>0xFFF
     last[0] |= 0xFFF
-    while not is_scanned(g, first[0]):
+    while not is_scanned(g, first[0]):          # they end at `physical` at the latest
         first[0] += 1
     while not is_scanned(g, last[0]):
         last[0] -= 1
