@@ -222,7 +222,7 @@ def patch(ctx: click.Context, image: str, hypervisor: str, vcpus: int | None, cp
           output: str | None) -> None:
     """Compute what its own boot makes of every patch site of a kernel IMAGE."""
     from pvfast.images import load_kernel
-    from pvfast.paravirt.linux import PATCHED_ALREADY, boot_patch, patch_csv, show_code, write_patched
+    from pvfast.paravirt.linux import PATCHED_ALREADY, boot_patch, patch_csv, write_patched
     from pvfast.report import tables
 
     if vcpus is not None and hypervisor == "native":
@@ -236,7 +236,7 @@ def patch(ctx: click.Context, image: str, hypervisor: str, vcpus: int | None, cp
     if as_csv:
         click.echo(patch_csv(patched.sites), nl=False)
     else:
-        tables.show(tables.patch_report(patched.sites, lambda code, linear: show_code(code, linear, kernel.bits)))
+        tables.show(tables.patch_report(patched.sites, kernel.bits))
     undecided = [site for site in patched.sites if site.reason]
     if undecided:
         click.echo(f"pvfast: {len(undecided)} of {len(patched.sites)} sites are undecided, the first because "

@@ -4,7 +4,7 @@ Read ``assembler.py`` first; ``disassembler.py`` goes the other way; ``nops.py``
 """
 
 from pvfast.assembly.assembler import AssembledSection, Assembler, Assembly, Program, assemble
-from pvfast.assembly.disassembler import Instruction, disassemble
+from pvfast.assembly.disassembler import Instruction, disassemble, show_code
 from pvfast.assembly.nops import FAMILIES, NOP_MAX, nops
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "assemble",
     "disassemble",
     "nops",
+    "show_code",
 ]

@@ -88,6 +88,17 @@ def disassemble(code: bytes, address: int = 0, bits: int = 32) -> list[Instructi
     return result
 
 
+def show_code(code: bytes, address: int = 0, bits: int = 32) -> str:
+    """`disassemble` on one line.
+
+    Examples
+    --------
+    >>> show_code(bytes.fromhex("fa90"), 0xC0100000)
+    'cli; nop'
+    """
+    return "; ".join(instruction.text for instruction in disassemble(code, address, bits))
+
+
 def _decoder(bits: int) -> Any:
     decoder = getattr(_local, f"bits{bits}", None)
     if decoder is None:

@@ -7,7 +7,7 @@ it calls. Next: ``pvfast/report/html.py`` shows it.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pvfast.assembly import disassemble
+from pvfast.assembly import show_code
 from pvfast.core.engine import StopReason
 from pvfast.experiments.matrix import SiteCode
 from pvfast.experiments.runs import GuestRun
@@ -83,8 +83,7 @@ def _sites(hypervisor: str, runs: list[GuestRun]) -> Iterator[GuestSite]:
     for site in image.sites:
         operation = image.era.site_operation(site.type) or ""
         before, after = (run.image.read(site.address, site.length) for run in runs)
-        texts = ("; ".join(labels.named(row.text) for row in disassemble(code, site.address))
-                 for code in (before, after))
+        texts = (labels.named(show_code(code, site.address)) for code in (before, after))
         counts = (_cost(run, site) if operation in _RETURNING else None for run in runs)
         code = SiteCode(labels.name(site.address), site.address, before, after, *texts)
         yield GuestSite(hypervisor, operation, code, *counts)
@@ -92,10 +91,10 @@ def _sites(hypervisor: str, runs: list[GuestRun]) -> Iterator[GuestSite]:
 
 def _cost(run: GuestRun, site: PatchSite) -> Counts | None:
     """What one execution takes, on the kernel's own stack; None when it does not come to the site's end."""
-    cpu, counters = run.machine.cpu, run.machine.counters
+    cpu = run.machine.cpu
     cpu.eax, cpu.eip = _FLAGS, site.address
-    stack, before = cpu.esp, Counts(counters.instructions, counters.cycles)
+    stack, before = cpu.esp, Counts.of(run.machine)
     stop = run.machine.run(until=site.end, max_instructions=_INSTRUCTIONS)
     if stop.reason is not StopReason.UNTIL or cpu.esp != stack:
         return None
-    return Counts(counters.instructions, counters.cycles) - before
+    return Counts.of(run.machine) - before

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from pvfast.assembly import show_code
 from pvfast.core.engine import StopReason
 from pvfast.errors import GuestError, PvfastError
 from pvfast.experiments import kernel_machine
@@ -20,7 +21,7 @@ from pvfast.experiments.matrix import Progress
 from pvfast.experiments.workloads import Counts, overhead_percent
 from pvfast.images import KernelImage, SiteRecord, load_kernel, read_sites
 from pvfast.machine import Machine
-from pvfast.paravirt.linux import PatchedSite, boot_patch, show_code
+from pvfast.paravirt.linux import PatchedSite, boot_patch
 from pvfast.paravirt.linux.naming import operation_name
 from pvfast.processor import load_model
 from pvfast.processor.cpuid import FEATURE_BITS
@@ -231,7 +232,7 @@ def _run(kernel: KernelImage, site: PatchedSite, code: bytes, state: State, proc
         raise GuestError(_stopped(machine, stop, kernel.bits))
     if [getattr(machine.cpu, name) for name in _PRESERVED] != kept:
         raise GuestError(f"the site at {address:#010x} changed a register that a call preserves")
-    counts = Counts(machine.counters.instructions, machine.counters.cycles)
+    counts = Counts.of(machine)
     scratch = machine.read_linear(memory.scratch, kernel_machine.SCRATCH_BYTES)
     for offset, word in state.leaves.items():
         found = int.from_bytes(scratch[offset:offset + 4], "little")

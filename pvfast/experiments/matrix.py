@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from pvfast.assembly import disassemble
+from pvfast.assembly import show_code
 from pvfast.errors import PvfastError
 from pvfast.experiments.runs import GuestRun
 from pvfast.experiments.tracing import trace_operations
@@ -314,8 +314,7 @@ def _measure(setting: Setting, loop: Benchmark, runs: list[GuestRun]) -> Row:
               loop.baseline if loop.is_workload else "", loop.units, sites)
     if missing := runs[0].missing(loop):
         return replace(row, note=missing)
-    indirect, direct, patched = (
-        run.per_iteration(loop.name) if loop.is_workload else run.per_operation(loop.name) for run in runs)
+    indirect, direct, patched = (run.measure(loop.name) for run in runs)
     return replace(row, operations=_operations(runs[0], loop.name), indirect=indirect, direct=direct, patched=patched,
                    note=_kept(sites) or _jumps(sites, gained=patched != direct))
 
@@ -351,7 +350,7 @@ def _sites(loop: Benchmark, runs: list[GuestRun]) -> tuple[SiteCode, ...]:
         site = images["indirect"].site(label)
         before, after = (images[form].read(label, site.length) for form in ("indirect", "patched"))
         found.append(SiteCode(label, site.address, before, after, *(
-            "; ".join(row.text for row in disassemble(code, site.address)) for code in (before, after))))
+            show_code(code, site.address) for code in (before, after))))
     return tuple(found)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pvfast.errors import PvfastError
 from pvfast.experiments.runs import GuestRun
-from pvfast.experiments.workloads import Counts, settings
+from pvfast.experiments.workloads import settings
 from pvfast.guest import build
 from pvfast.processor import Model, load_model
 
@@ -105,10 +105,7 @@ def _overheads(hypervisor: str, benchmarks: tuple[str, ...], model: Model) -> di
     for name in benchmarks:
         if runs[0].missing(image.benchmarks[name]):
             continue
-        indirect, patched = (_counts(run, name).cycles for run in runs)
+        indirect, patched = (run.measure(name).cycles for run in runs)
         found[name] = 100 * (indirect - patched) / patched
     return found
 
-
-def _counts(run: GuestRun, name: str) -> Counts:
-    return run.per_iteration(name) if run.image.benchmarks[name].is_workload else run.per_operation(name)

@@ -262,7 +262,7 @@ def _guest_counts(run: GuestRun, name: str) -> Counts:
                             f"{', '.join(run.image.benchmarks)}")
     if missing := run.missing(benchmark):
         raise PvfastError(missing)
-    return run.per_iteration(name) if benchmark.is_workload else run.per_operation(name)
+    return run.measure(name)
 
 
 def _image_counts(point: Point) -> Counts:

@@ -16,7 +16,7 @@ from pvfast.experiments.runs import ITERATION_INSTRUCTIONS, GuestRun
 from pvfast.experiments.workloads import FORMS, settings
 from pvfast.guest import GuestImage, build
 from pvfast.guest.prelude import PAGE_OFFSET, USER_TEXT
-from pvfast.paravirt.operations import ARGUMENT_REGISTERS, FUSED, Operation
+from pvfast.paravirt.operations import ARGUMENT_REGISTERS, FUSED, FUSED_PARTS, Operation
 from pvfast.paravirt.sites import CALL, CALL_CS, JMP_CS
 
 #: Iterations of a traced run: the last but one is whole, and what only the first ones do is over.
@@ -25,7 +25,6 @@ _LONGEST_INSTRUCTION = 15
 #: In a profile: code that has no label, because it is not in the kernel's image.
 OUTSIDE = "outside the kernel"
 _ADDRESS = re.compile(r"0x[0-9a-f]{8}\b")
-_FUSED_OPERATIONS = ("save_fl", "irq_disable")
 #: ``call *m32``, and with %cs: before it the call and the jump of entry code.
 _THROUGH_THE_TABLE = tuple(transfer.indirect for transfer in (CALL, CALL_CS, JMP_CS))
 
@@ -74,13 +73,11 @@ def path(run: GuestRun, name: str) -> tuple[str, ...]:
     >>> path(GuestRun(native, "patched"), "irq_disable")
     ('movl %esi, %eax', 'site_irq_disable:', 'cli', 'nop', 'leal (%esi), %esi', 'nop', 'decl %ebx', 'jne ...')
     """
-    passed = list(_walk(run, name))
-    first, end = _one_iteration(run, name, passed)
     labels = Labels(run.image)
     lines: list[str] = []
-    for at in passed[first:end]:
+    for place, at in enumerate(_iteration(run, name)):
         label = labels.at(at)
-        if label and at != passed[first]:
+        if label and place:
             lines.append(f"{label}:")
         lines.append(labels.named(disassemble(_code(run, at), at)[0].text))
     return tuple(lines)
@@ -114,10 +111,8 @@ def profile(run: GuestRun, name: str) -> tuple[tuple[str, int], ...]:
     >>> profile(GuestRun(native, "indirect"), "irq_disable")
     (('site_irq_disable', 7), ('native_irq_disable', 2), ('bench_irq_disable', 1))
     """
-    passed = list(_walk(run, name))
-    first, end = _one_iteration(run, name, passed)
     labels = Labels(run.image)
-    counted = Counter(labels.enclosing(_kernel_address(run, at)) or OUTSIDE for at in passed[first:end])
+    counted = Counter(labels.enclosing(_kernel_address(run, at)) or OUTSIDE for at in _iteration(run, name))
     return tuple(sorted(counted.items(), key=lambda row: (-row[1], row[0])))
 
 
@@ -212,6 +207,13 @@ def _walk(run: GuestRun, name: str, iterations: int = _ITERATIONS) -> Iterator[i
     raise GuestError(f"{name}: the loop does not end")
 
 
+def _iteration(run: GuestRun, name: str) -> list[int]:
+    """Addresses of the instructions of one iteration."""
+    passed = list(_walk(run, name))
+    first, end = _one_iteration(run, name, passed)
+    return passed[first:end]
+
+
 def _one_iteration(run: GuestRun, name: str, passed: list[int]) -> tuple[int, int]:
     """Where the last but one iteration begins and ends: at an instruction that is executed once in each.
 
@@ -239,7 +241,7 @@ class OperationSites:
         self._found: dict[int, tuple[Operation, ...]] = {}
         for site in image.sites:
             name = image.era.site_operation(site.type)
-            names = _FUSED_OPERATIONS if name == FUSED else (name,) if name else ()
+            names = FUSED_PARTS if name == FUSED else (name,) if name else ()
             self._found |= dict.fromkeys(range(site.address, site.end), ())
             self._found[site.address] = tuple(image.era[each] for each in names)
 
@@ -278,8 +280,8 @@ class Labels:
 
     def at(self, linear: int) -> str:
         """The label at an address; empty when there is none."""
-        place = bisect_right(self._addresses, linear) - 1
-        return self._names[place] if place >= 0 and self._addresses[place] == linear else ""
+        label, offset = self._last(linear)
+        return "" if offset else label
 
     def named(self, text: str) -> str:
         """Disassembled text, its addresses inside the image as label and offset."""
@@ -287,13 +289,16 @@ class Labels:
 
     def name(self, linear: int) -> str:
         """Label and offset of an address; the address itself outside the image."""
-        label = self.enclosing(linear)
+        label, offset = self._last(linear)
         if not label:
             return f"{linear:#010x}"
-        offset = linear - self._addresses[bisect_right(self._addresses, linear) - 1]
         return label + (f"+{offset:#x}" if offset else "")
 
     def enclosing(self, linear: int) -> str:
         """The last label up to an address; empty outside the image."""
+        return self._last(linear)[0]
+
+    def _last(self, linear: int) -> tuple[str, int]:
+        """The last label up to an address, and how far it is behind; no label outside the image."""
         place = bisect_right(self._addresses, linear) - 1
-        return self._names[place] if place >= 0 and linear < self._end else ""
+        return (self._names[place], linear - self._addresses[place]) if place >= 0 and linear < self._end else ("", 0)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from pvfast.errors import GuestError
 from pvfast.guest import Benchmark, GuestImage
+from pvfast.machine import Machine
 from pvfast.paravirt.hypervisors import PatchContext, hypervisor
 from pvfast.paravirt.hypervisors.vmi import Vmi
 from pvfast.paravirt.hypervisors.xen import Xen
@@ -40,6 +41,12 @@ class Counts:
 
     instructions: int
     cycles: int
+
+    @classmethod
+    def of(cls, machine: Machine) -> "Counts":
+        """What a machine's counters hold now."""
+        counters = machine.counters
+        return cls(counters.instructions, counters.cycles)
 
     def __sub__(self, other: "Counts") -> "Counts":
         return Counts(self.instructions - other.instructions, self.cycles - other.cycles)

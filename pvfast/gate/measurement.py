@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from pvfast.assembly import disassemble
+from pvfast.assembly import disassemble, show_code
 from pvfast.errors import GuestError, ImageError
 from pvfast.experiments import FORMS, HYPERVISORS, GuestRun, run_kernel, run_matrix, settings
 from pvfast.experiments.matrix import Progress
 from pvfast.experiments.tracing import Labels, path
 from pvfast.guest import build
 from pvfast.images import KernelImage, load_kernel
-from pvfast.paravirt.linux import boot_patch, show_code
+from pvfast.paravirt.linux import boot_patch
 from pvfast.processor import load_model
 
 FIGURES = ("instructions", "cycles")

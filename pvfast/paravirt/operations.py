@@ -21,6 +21,7 @@ from pvfast.paravirt.sites import CLBR_ANY, CLBR_EDI, PatchType
 
 #: The site that is two operations, ``save_fl`` and ``irq_disable``: its own type in 2.6.20 and 2.6.21.
 FUSED = "save_fl_irq_disable"
+FUSED_PARTS = ("save_fl", "irq_disable")
 
 #: Where ``-mregparm=3`` puts the first three argument words; more go to the stack.
 ARGUMENT_REGISTERS = ("eax", "edx", "ecx")

@@ -11,7 +11,7 @@ from functools import cache
 from types import MappingProxyType
 
 from pvfast.errors import PatchError, PvfastError
-from pvfast.paravirt.operations import Convention, Era
+from pvfast.paravirt.operations import FUSED_PARTS, Convention, Era
 from pvfast.paravirt.operations import era as find_era
 from pvfast.paravirt.sites import (
     CALL_6,
@@ -118,7 +118,7 @@ def _constant_types() -> tuple[SiteShape, ...]:
         SiteShape("raw_local_irq_restore", CALL_10, ("restore_fl",), PatchType.RESTORE_FLAGS, CLBR_EAX),
         SiteShape("raw_local_irq_disable", CALL_10, ("irq_disable",), PatchType.IRQ_DISABLE, CLBR_EAX),
         SiteShape("raw_local_irq_enable", CALL_10, ("irq_enable",), PatchType.IRQ_ENABLE, CLBR_EAX),
-        SiteShape("__raw_local_irq_save", CALL_18, ("save_fl", "irq_disable"), PatchType.SAVE_FLAGS_IRQ_DISABLE,
+        SiteShape("__raw_local_irq_save", CALL_18, FUSED_PARTS, PatchType.SAVE_FLAGS_IRQ_DISABLE,
                   CLBR_NONE),
         # entry.S; %cs: because the data segments may still be the user's.
         SiteShape("INTERRUPT_RETURN", JMP_CS_7, ("iret",), PatchType.INTERRUPT_RETURN, CLBR_ANY),

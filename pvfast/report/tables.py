@@ -5,7 +5,7 @@ into a pipe goes plain text, as wide as it needs to be. Next: ``progress.py``.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from itertools import groupby
 from typing import Any, TextIO
@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pvfast.assembly import show_code
 from pvfast.experiments.calibration import Calibration
 from pvfast.experiments.kernel_runs import KernelRow, KernelRun
 from pvfast.experiments.matrix import INTERRUPT_GROUPS, Matrix, Row, SiteCode, workload_names
@@ -230,21 +231,21 @@ def sites_csv(rows: Sequence[SiteRow]) -> str:
     return text.getvalue()
 
 
-def patch_report(sites: Sequence[PatchedSite], show_code: Callable[[bytes, int], str]) -> list[RenderableType]:
+def patch_report(sites: Sequence[PatchedSite], bits: int) -> list[RenderableType]:
     """What ``pvfast patch`` shows; the undecided sites and their reasons come last.
 
     Parameters
     ----------
     sites : sequence of PatchedSite
-    show_code : callable
-        From bytes and their linear address to one line of disassembly.
+    bits : int
+        32 or 64: what their code is.
     """
     decided = [site for site in sites if site.after is not None]
     table = _table(("site", "operation", "before", "after", "instructions after"), left=5)
     for site in decided:
         after = site.after or b""
         table.add_row(f"{site.record.address:#010x}", site.operation or _NOTHING, site.before.hex(" "),
-                      after.hex(" "), show_code(after, site.record.address))
+                      after.hex(" "), show_code(after, site.record.address, bits))
     undecided = [site for site in sites if site.after is None]
     return [
         table,

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from pvfast.paravirt.hypervisors.interface import Hypervisor
 from pvfast.paravirt.hypervisors.lhype_host import LhypeHost
 from pvfast.paravirt.hypervisors.lhype_interface import GUEST_PL, LGUEST_DATA_IRQ_ENABLED
-from pvfast.paravirt.operations import FUSED
+from pvfast.paravirt.operations import FUSED, FUSED_PARTS
 from pvfast.paravirt.patcher import PatchContext, patch_default, patch_insns
 
 #: Linear address of struct lguest_data: the symbol that inlining needs.
@@ -26,7 +26,6 @@ LHYPE_CODE: Mapping[str, tuple[str, bytes, bytes]] = MappingProxyType({
     "restore_fl": (f"movl %eax, {_IRQ_ENABLED}", b"\xa3", b""),
     "save_fl": (f"movl {_IRQ_ENABLED}, %eax", b"\xa1", b""),
 })
-_FUSED_PARTS = ("save_fl", "irq_disable")
 
 
 def inline_code(operation: str, lguest_data: int) -> bytes | None:
@@ -52,7 +51,7 @@ def inline_code(operation: str, lguest_data: int) -> bytes | None:
     'a1 00 00 40 c0'
     """
     if operation == FUSED:
-        return b"".join(inline_code(part, lguest_data) or b"" for part in _FUSED_PARTS)
+        return b"".join(inline_code(part, lguest_data) or b"" for part in FUSED_PARTS)
     if operation not in LHYPE_CODE:
         return None
     _, opcode, immediate = LHYPE_CODE[operation]

@@ -13,7 +13,6 @@ from pvfast.paravirt.linux.listing import (
     SiteRow,
     list_sites,
     patch_csv,
-    show_code,
     summarize,
     write_patched,
 )
@@ -33,7 +32,6 @@ __all__ = [
     "default_cpu",
     "list_sites",
     "patch_csv",
-    "show_code",
     "summarize",
     "write_patched",
 ]

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pvfast.assembly import disassemble
+from pvfast.assembly import show_code
 from pvfast.errors import ImageError
 from pvfast.images.kernel import KernelImage
 from pvfast.images.parainstructions import SiteRecord, read_sites
@@ -96,31 +96,6 @@ def list_sites(image: KernelImage) -> list[SiteRow]:
 def _row(image: KernelImage, site: SiteRecord, name: str) -> SiteRow:
     text = show_code(image.read(site.address, site.length), site.address, image.bits)
     return SiteRow(site.address, site.type, name, site.length, site.section, text)
-
-
-def show_code(code: bytes, address: int, bits: int) -> str:
-    """Disassemble a site on one line.
-
-    Parameters
-    ----------
-    code : bytes
-        Its bytes.
-    address : int
-        Linear address of the first one.
-    bits : int
-        32 or 64.
-
-    Returns
-    -------
-    str
-        AT&T syntax.
-
-    Examples
-    --------
-    >>> show_code(bytes.fromhex("fa90"), 0xC0100000, 32)
-    'cli; nop'
-    """
-    return "; ".join(instruction.text for instruction in disassemble(code, address, bits))
 
 
 def summarize(rows: Iterable[SiteRow]) -> list[OperationSummary]:
