@@ -1,7 +1,7 @@
 """A sweep on two workers of a Dask cluster, both on this machine here: ``cluster.py [journal]``.
 
-``pip install ".[cluster]"`` in a clone of pvfast. On a real cluster only the line that makes the client changes; docs/sweeps.md shows
-it for Slurm. Interrupt it and start it again with the same journal: it goes on where it was.
+``pip install ".[cluster]"`` in a clone of pvfast. On a real cluster only the line that makes the client changes;
+docs/sweeps.md shows it for Slurm. Interrupt it and start it again with the same journal: it goes on where it was.
 """
 
 import sys

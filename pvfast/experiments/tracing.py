@@ -217,10 +217,10 @@ def _iteration(run: GuestRun, name: str) -> list[int]:
 def _one_iteration(run: GuestRun, name: str, passed: list[int]) -> tuple[int, int]:
     """Where the last but one iteration begins and ends: at an instruction that is executed once in each.
 
-    What is executed as often by chance, before the loop, is not executed once more in a run of one iteration more.
+    What is executed as often by chance, before the loop, is not executed once less in a run of one iteration less.
     """
-    times, more = Counter(passed), Counter(_walk(run, name, _ITERATIONS + 1))
-    head = next((at for at in passed if times[at] == _ITERATIONS and more[at] == _ITERATIONS + 1), None)
+    times, fewer = Counter(passed), Counter(_walk(run, name, _ITERATIONS - 1))
+    head = next((at for at in passed if times[at] == _ITERATIONS and fewer[at] == _ITERATIONS - 1), None)
     if head is None:
         raise GuestError(f"{name}: no instruction is executed once in each of {_ITERATIONS} iterations")
     starts = [place for place, at in enumerate(passed) if at == head]

@@ -15,7 +15,7 @@ from pvfast.errors import PvfastError
 from pvfast.gate.measurement import UNITS, Measurement, Site
 
 #: Of the file's layout; a file of another one is refused.
-VERSION = 2
+VERSION = 3
 _KIND = "pvfast baseline"
 
 
@@ -54,6 +54,7 @@ def write_baseline(path: str | Path, measurement: Measurement) -> None:
         "points": dict(measurement.points),
         "sites": {row: [astuple(site) for site in sites] for row, sites in measurement.sites.items()},
         "paths": {name: list(path) for name, path in measurement.paths.items()},
+        "profiles": {name: dict(profile) for name, profile in measurement.profiles.items()},
     }
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
     try:
@@ -108,6 +109,7 @@ def read_baseline(path: str | Path) -> Measurement:
             dict(sorted(content["points"].items())),
             {row: tuple(Site(*site) for site in sites) for row, sites in content.get("sites", {}).items()},
             {name: tuple(lines) for name, lines in content.get("paths", {}).items()},
+            {name: dict(profile.items()) for name, profile in content.get("profiles", {}).items()},
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise BaselineError(f"{path}: not a baseline: a part of it is missing or has another shape ({error}); "
@@ -136,6 +138,9 @@ def _check_texts(path: str | Path, found: Measurement) -> None:
     for name, lines in found.paths.items():
         if not all(isinstance(line, str) for line in lines):
             raise BaselineError(f"{path}: the path {name!r} is no list of lines")
+    for name, profile in found.profiles.items():
+        if not all(type(count) is int for count in profile.values()):
+            raise BaselineError(f"{path}: the profile {name!r} does not count instructions by label")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

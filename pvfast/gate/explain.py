@@ -7,8 +7,12 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pvfast.experiments import FORMS
 from pvfast.gate.check import Change, Comparison
 from pvfast.gate.measurement import Measurement, Site, row_of
+
+#: Labels in the one sentence; all of them follow it.
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +44,16 @@ class Explanation:
     paths : mapping-like tuple of (str, tuple of str)
         By form: the executed instructions as lines that start with ``"- "``, ``"+ "`` or ``"  "``. Forms whose
         instructions are the same are left out.
+    profiles : tuple of (str, tuple of (str, int, int))
+        Of a workload, by form: the labels of the kernel in which an iteration executes another number of
+        instructions, then and now. Forms without any are left out.
     """
 
     row: str
     changes: tuple[Change, ...]
     sites: tuple[SiteChange, ...]
-    paths: tuple[tuple[str, tuple[str, ...]], ...]
+    paths: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    profiles: tuple[tuple[str, tuple[tuple[str, int, int], ...]], ...] = ()
 
     @property
     def cause(self) -> str:
@@ -53,8 +61,10 @@ class Explanation:
 
         Examples
         --------
-        >>> Explanation("native/irq_disable", (), (), ()).cause
+        >>> Explanation("native/irq_disable", (), ()).cause
         'nothing differs'
+        >>> Explanation("xen/pipe", (), (), profiles=(("patched", (("schedule", 41, 43),)),)).cause
+        'another number of instructions in schedule (patched)'
         """
         changed = [site.label for site in self.sites if not site.same]
         if changed:
@@ -62,9 +72,14 @@ class Explanation:
         if self.paths:
             forms = ", ".join(form for form, _ in self.paths)
             return f"the sites are the same; the code that they reach is different ({forms})"
+        if self.profiles:
+            found = [f"{', '.join(label for label, _, _ in labels[:_NAMED])}"
+                     + (f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else "") + f" ({form})"
+                     for form, labels in self.profiles]
+            return f"another number of instructions in {'; '.join(found)}"
         if not self.changes:
             return "nothing differs"
-        return "neither sites nor instructions differ: the cost model or the machine does"
+        return "neither sites nor numbers of instructions differ: what they cost does"
 
 
 def explain(before: Measurement, after: Measurement, comparison: Comparison,
@@ -107,7 +122,13 @@ def _row(before: Measurement, after: Measurement, row: str, changes: tuple[Chang
         if was != now:
             lines = (line for line in difflib.ndiff(was, now) if not line.startswith("?"))
             paths.append((form, tuple(lines)))
-    return Explanation(row, changes, sites, tuple(paths))
+    profiles = []
+    for form in FORMS:
+        then, since = before.profiles.get(f"{row}/{form}"), after.profiles.get(f"{row}/{form}")
+        if then and since and then != since:
+            profiles.append((form, tuple((label, then.get(label, 0), since.get(label, 0))
+                                         for label in sorted({*then, *since}) if then.get(label) != since.get(label))))
+    return Explanation(row, changes, sites, tuple(paths), tuple(profiles))
 
 
 def totals(explanations: Iterable[Explanation]) -> dict[str, int]:
@@ -115,7 +136,7 @@ def totals(explanations: Iterable[Explanation]) -> dict[str, int]:
 
     Examples
     --------
-    >>> totals([Explanation("a", (Change("a/direct/cycles", 9, 12), Change("a/patched/cycles", 4, 3)), (), ())])
+    >>> totals([Explanation("a", (Change("a/direct/cycles", 9, 12), Change("a/patched/cycles", 4, 3)), ())])
     {'cycles': 2}
     """
     found: dict[str, int] = {}

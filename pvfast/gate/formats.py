@@ -46,7 +46,13 @@ def _explained(explanation: Explanation) -> list[str]:
         lines += [f"  {line}" for line in _site_lines(site)]
     for form, path in explanation.paths:
         lines += [f"  executed, {form}:", *(f"    {line}" for line in path)]
+    for form, labels in explanation.profiles:
+        lines += [f"  instructions of an iteration by label, {form}:", *(f"    {line}" for line in _labels(labels))]
     return lines
+
+
+def _labels(labels: Iterable[tuple[str, int, int]]) -> list[str]:
+    return [f"{label}: {before} -> {after} ({after - before:+d})" for label, before, after in labels]
 
 
 def _site_lines(site: SiteChange) -> list[str]:
@@ -85,6 +91,8 @@ def _explanation(found: Explanation) -> dict[str, Any]:
         "sites": [{"label": site.label, "same": site.same, "baseline": site.before and asdict(site.before),
                    "now": site.after and asdict(site.after)} for site in found.sites],
         "paths": {form: list(lines) for form, lines in found.paths},
+        "profiles": {form: {label: {"baseline": before, "now": after} for label, before, after in labels}
+                     for form, labels in found.profiles},
     }
 
 
@@ -106,6 +114,8 @@ def to_markdown(report: Report) -> str:
             lines += [f"  {line}" for line in _site_lines(site)]
         for form, path in explanation.paths:
             lines += [f"@@ executed, {form} @@", *path]
+        for form, labels in explanation.profiles:
+            lines += [f"@@ instructions of an iteration by label, {form} @@", *_labels(labels)]
         lines += ["```", "", "</details>", ""]
     lines += [report.verdict.sentence, ""]
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from pvfast.assembly import disassemble, show_code
 from pvfast.errors import GuestError, ImageError
 from pvfast.experiments import FORMS, HYPERVISORS, GuestRun, run_kernel, run_matrix, settings
 from pvfast.experiments.matrix import Progress
-from pvfast.experiments.tracing import Labels, path
+from pvfast.experiments.tracing import Labels, path, profile
 from pvfast.guest import build
 from pvfast.images import KernelImage, load_kernel
 from pvfast.paravirt.linux import boot_patch
@@ -31,6 +31,8 @@ UNITS: Mapping[str, str] = MappingProxyType({
 })
 """Units by the last part of a point's name."""
 
+#: Forms whose workloads have profiles; the direct one is the indirect one with other calls.
+_PROFILED = ("indirect", "patched")
 #: As capstone writes the NOP families: NOP and its long forms, XCHG, LEA and MOV of a register to itself.
 _FILLER = re.compile(r"nop|xchgw %ax, %ax$|(?:lea|mov)[lq] (?:\((?:, )?)?(%\w+)\)?, \1$")
 
@@ -72,7 +74,10 @@ class Measurement:
     sites : mapping of str to tuple of Site
         By row.
     paths : mapping of str to tuple of str
-        Instructions that one iteration executes, by row and form.
+        Of operations: the instructions that one iteration executes, by row and form.
+    profiles : mapping of str to mapping of str to int
+        Of workloads: how many instructions an iteration executes by the guest's labels; by row and form, indirect or
+        patched.
     skipped : mapping of str to str
         Rows that could not be measured, or were not asked for, and why. Not in the file.
     """
@@ -81,6 +86,7 @@ class Measurement:
     points: Mapping[str, int]
     sites: Mapping[str, tuple[Site, ...]] = field(default_factory=lambda: MappingProxyType({}))
     paths: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    profiles: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: MappingProxyType({}))
     skipped: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -136,6 +142,7 @@ def measure_guest(
     points: dict[str, int] = {}
     sites: dict[str, tuple[Site, ...]] = {}
     paths: dict[str, tuple[str, ...]] = {}
+    profiles: dict[str, dict[str, int]] = {}
     skipped = {}
     runs: dict[tuple[str, str, str], GuestRun] = {}
     every = {(setting.hypervisor, setting.variant): setting for name in sorted({row.hypervisor for row in matrix.rows})
@@ -161,11 +168,13 @@ def measure_guest(
                 runs[key] = GuestRun(every[key[:2]], form, processor)
             if not row.is_workload:
                 paths[f"{name}/{form}"] = path(runs[key], row.benchmark)
+            elif form in _PROFILED:
+                profiles[f"{name}/{form}"] = dict(profile(runs[key], row.benchmark))
     if not points:
         raise GuestError("the gate measured nothing: no operation that was asked for can run")
     subject = {"image": f"built-in kernel, Linux {matrix.era}", "image_sha256": _digest(build().code),
                **_costs(processor)}
-    return Measurement(subject, points, sites, paths, skipped)
+    return Measurement(subject, points, sites, paths, profiles, skipped)
 
 
 def measure_kernel(

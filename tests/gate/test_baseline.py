@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pvfast.gate import BaselineError, Measurement, Site, read_baseline, write_baseline
+from pvfast.gate.baseline import VERSION
 
 POINTS = {"xen/irq_disable/cycles": 12, "native/irq_disable/cycles": 9, "big": 1 << 70, "negative": -3}
 SITE = Site("site_irq_disable", "fa90", "9090", "cli; nop", "nop; nop")
@@ -18,7 +19,7 @@ def of(points: dict[str, int]) -> Measurement:
 def test_reads_back_what_was_written_sorted(tmp_path: Path) -> None:
     path = tmp_path / "baseline.json"
     written = Measurement({"image": "test"}, POINTS, {"native/irq_disable": (SITE,)},
-                          {"native/irq_disable/patched": ("cli", "nop")})
+                          {"native/irq_disable/patched": ("cli", "nop")}, {"native/null/patched": {"schedule": 2}})
     write_baseline(path, written)
     assert read_baseline(path) == written
     assert list(read_baseline(path).points.items()) == sorted(POINTS.items())
@@ -52,16 +53,24 @@ def test_only_integers_are_figures(tmp_path: Path, value: object) -> None:
     assert not list(tmp_path.iterdir())
 
 
-GOOD = {"kind": "pvfast baseline", "version": 2, "points": {"a": 1}}
+GOOD = {"kind": "pvfast baseline", "version": VERSION, "points": {"a": 1}}
+
+
+def test_a_small_file_is_enough(tmp_path: Path) -> None:
+    """What is refused below lacks nothing else."""
+    path = tmp_path / "baseline.json"
+    path.write_text(json.dumps(GOOD))
+    assert read_baseline(path).points == GOOD["points"]
 
 
 @pytest.mark.parametrize("text", [
     "", "[]", "{", "\x00", "[" * 100_000,
-    json.dumps({**GOOD, "kind": "matrix"}), json.dumps({**GOOD, "version": 1}),
+    json.dumps({**GOOD, "kind": "matrix"}), json.dumps({**GOOD, "version": VERSION - 1}),
     json.dumps({**GOOD, "points": [1]}), json.dumps({**GOOD, "points": {"a": 1.5}}),
-    json.dumps({"kind": GOOD["kind"], "version": 2}), json.dumps({**GOOD, "points": {}}),
+    json.dumps({"kind": GOOD["kind"], "version": VERSION}), json.dumps({**GOOD, "points": {}}),
     json.dumps({**GOOD, "sites": {"a": [["x", "zz", "", "", ""]]}}), json.dumps({**GOOD, "sites": {"a": [["x"]]}}),
     json.dumps({**GOOD, "sites": {"a": [["x", "", "", 1, ""]]}}), json.dumps({**GOOD, "paths": {"a": [1]}}),
+    json.dumps({**GOOD, "profiles": {"a": ["x"]}}), json.dumps({**GOOD, "profiles": {"a": {"x": 1.0}}}),
     json.dumps({**GOOD, "subject": [1]}), '{"kind": "pvfast baseline", "kind": "pvfast baseline"}',
 ])
 def test_broken_files_are_refused(tmp_path: Path, text: str) -> None:

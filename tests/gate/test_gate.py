@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -99,6 +100,20 @@ def test_a_slower_patcher_is_caught_and_explained(
     assert "  per execution: native/irq_disable/patched/instructions: 4 -> 7 (+75.0 %)" in lines
     assert any("now, patched:  50585058fa" in line and "popl %eax; cli" in line for line in lines[at:at + 12])
     assert "    + pushl %eax" in lines
+
+
+def test_of_a_workload_it_is_explained_where_in_the_kernel(
+        baseline: Path, gate: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_patcher(monkeypatch)
+    lines = gate("explain", "native/signal-catch").output.splitlines()
+    changes = [line for line in lines if "instructions:" in line and "per execution" in line]
+    assert len(changes) == 1
+    before, after = map(int, re.findall(r" (\d+) -> (\d+) ", changes[0])[0])
+    at = lines.index("  instructions of an iteration by label, patched:")
+    by_label = [int(number) for number in re.findall(r"^    \S+: \d+ -> \d+ \((.+)\)$", "\n".join(lines[at:]), re.M)]
+    assert len(by_label) > 1 and sum(by_label) == after - before > 0
+    assert any(line.startswith("  another number of instructions in do_signal, ") for line in lines)
+    assert "  instructions of an iteration by label, indirect:" not in lines
 
 
 def test_a_longer_site_is_caught_and_explained(
@@ -209,6 +224,7 @@ def test_every_row_of_the_matrix_has_points_sites_and_paths(measured: Measuremen
     assert set(measured.sites) == rows
     operations = {"/".join(part for part in row.key if part) for row in matrix.measured if not row.is_workload}
     assert {name.rpartition("/")[0] for name in measured.paths} == operations
+    assert {name.rpartition("/")[0] for name in measured.profiles} == rows - operations
     assert len(measured.points) == 7 * len(rows)        # two figures of three forms, and how many sites or operations
     assert set(measured.skipped) == {"/".join(part for part in row.key if part) for row in matrix.rows} - rows
 
@@ -218,6 +234,12 @@ def test_paths_are_what_is_counted(measured: Measurement) -> None:
     listed = [line for line in measured.paths[f"{ROW}/indirect"] if not line.endswith(":")]
     empty_loop = 3
     assert len(listed) - empty_loop == measured.points[f"{ROW}/indirect/instructions"]
+
+
+def test_profiles_are_what_is_counted(measured: Measurement) -> None:
+    assert measured.profiles
+    for name, profile in measured.profiles.items():
+        assert sum(profile.values()) == measured.points[f"{name}/instructions"]
 
 
 def test_every_site_of_a_kernel_image(kernels: Path, tmp_path: Path, gate: Callable[..., Result]) -> None:
