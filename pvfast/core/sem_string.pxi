@@ -93,6 +93,7 @@ cdef char* bulk_range(CPU* cpu, u32 segment, u32 offset, bint write, u32* bytes)
     cdef Region* region
     cdef u8* marks
     cdef u64 line, last
+    cdef u64 left = cpu.left
     if offset >= end:
         return NULL
     if bytes[0] > end - offset:
@@ -106,6 +107,7 @@ cdef char* bulk_range(CPU* cpu, u32 segment, u32 offset, bint write, u32* bytes)
         if known:
             physical = entry.addend + linear - <u64>cpu.ram
         elif not translate(cpu, linear, write, cpu.cpl == 3, &physical):
+            cpu.left = left     # the checked way walks into the same fault, and is charged for its TLB miss
             return NULL
     else:
         physical = linear

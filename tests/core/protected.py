@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pvfast
 from pvfast.assembly import assemble
+from pvfast.processor import Model
 
 GDT, IDT, TSS, LDT = 0x1000, 0x2000, 0x3000, 0x3800
 KERNEL_STACK, RING0_STACK, USER_STACK = 0x8000, 0x9000, 0xA000
@@ -55,7 +56,7 @@ class Taken:
 class World:
     """A machine with the tables above. Ring 0 runs with IOPL 0 and IF clear unless a test says otherwise."""
 
-    def __init__(self, ram: str = "1M", processor: str = "generic") -> None:
+    def __init__(self, ram: str = "1M", processor: str | Model = "generic") -> None:
         self.machine = pvfast.Machine(ram=ram, processor=processor)
         self.cpu = self.machine.cpu
         for number, content in enumerate((

@@ -9,6 +9,7 @@ import pytest
 
 import pvfast
 from pvfast.errors import ArgumentError
+from pvfast.processor import Model, load_model
 
 from .protected import BP, GP, KERNEL_STACK, PAGE_FAULT, UD, World
 
@@ -38,7 +39,7 @@ WRITTEN = 0x5A5A5A5A
 class Paged(World):
     """A world with tables of both kinds. Nothing above HIGH is mapped yet."""
 
-    def __init__(self, cr4: int = 0, nx: bool = False, processor: str = "generic") -> None:
+    def __init__(self, cr4: int = 0, nx: bool = False, processor: str | Model = "generic") -> None:
         super().__init__("16M", processor)
         self.wide = bool(cr4 & PAE)
         self.vector(BP, 0x30000 + 16 * BP, 0xEE)
@@ -369,6 +370,20 @@ class TestTlb:
         world.map(HIGH, 0x500000 | P)
         assert world.fault("write", HIGH) == F_P | F_W
         assert world.frame_of(HIGH) == 0x500000
+
+    @pytest.mark.parametrize("instruction", ["movsl", "stosl"])
+    @pytest.mark.parametrize("readable", [False, True])
+    def test_a_rep_that_faults_is_charged_for_no_more_misses_than_one_iteration(self, instruction, readable):
+        def misses(source: str) -> int:
+            cycles = []
+            for cost in (0, 1):
+                world = Paged(processor=load_model("generic").with_costs(tlb_miss=cost))
+                world.map(HIGH, 0x400000 | P if readable else 0)
+                world.cpu.esi, world.cpu.edi, world.cpu.ecx = HIGH, HIGH + 0x1000, 1
+                assert world.ring0(source).vector == PAGE_FAULT
+                cycles.append(world.machine.counters.cycles)
+            return cycles[1] - cycles[0]
+        assert misses(f"rep {instruction}") == misses(instruction)
 
     @pytest.mark.parametrize("cr4", [PSE, PAE])
     def test_invlpg_drops_all_of_a_large_page(self, cr4):
