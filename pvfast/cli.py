@@ -7,10 +7,11 @@ Each command calls one function of pvfast and one of ``pvfast/report``, which it
 from __future__ import annotations
 
 import contextlib
-import errno
+import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -54,10 +55,14 @@ class _Commands(click.Group):
         try:
             return super().main(*arguments, **options)
         except OSError as error:    # click deals with a closed pipe itself
-            what = "cannot write" if error.filename is None else f"cannot use {error.filename!r}"
             _drop_output()
-            click.echo(f"pvfast: error: {what}: {error.strerror or error}", err=True)
+            click.echo(f"pvfast: error: {_cannot(error)}", err=True)
             sys.exit(EXIT_FAILED)
+
+
+def _cannot(error: OSError) -> str:
+    what = "cannot write" if error.filename is None else f"cannot use {error.filename!r}"
+    return f"{what}: {error.strerror or error}"
 
 
 class _Gate(_Commands):
@@ -69,9 +74,7 @@ class _Gate(_Commands):
         try:
             return super().invoke(ctx)
         except OSError as error:
-            if error.errno == errno.EPIPE:      # whoever read the output has seen enough: click's business
-                raise
-            click.echo(f"pvfast: error: cannot use {error.filename!r}: {error.strerror}", err=True)
+            click.echo(f"pvfast: error: {_cannot(error)}", err=True)
             ctx.exit(EXIT_NOT_MEASURED)
 
 
@@ -85,12 +88,14 @@ class _Processor(click.ParamType):
     name = "processor"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value not in MODELS and not str(value).endswith(MODEL_FILE):
-            self.fail(f"{value!r} is not one of {', '.join(MODELS)}, nor a file of `pvfast calibrate`", param, ctx)
-        return str(value)
+        if str(value).endswith(MODEL_FILE):
+            return str(value)
+        _check_choice(None, [str(value).lower()], tuple(MODELS), " or a file of `pvfast calibrate`")
+        return str(value).lower()
 
 
-_PROCESSOR = click.option("--processor", type=_Processor(), default=next(iter(MODELS)), show_default=True,
+_GENERIC = next(iter(MODELS))
+_PROCESSOR = click.option("--processor", type=_Processor(), default=_GENERIC, show_default=True,
                           metavar="NAME", help=f"Processor: {', '.join(MODELS)}, or a file of `pvfast calibrate`.")
 
 
@@ -246,10 +251,10 @@ def patch(ctx: click.Context, image: str, hypervisor: str, vcpus: int | None, cp
 
 
 @cli.command(epilog=_EXIT_CODES)
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=_Processor())
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def models(name: str | None, as_json: bool) -> None:
-    """List the processor models, or what one model, NAME, charges and where each number is from."""
+    """List the processor models, or what one, NAME or a file, charges and where each number is from."""
     from pvfast.processor import load_model
     from pvfast.report import tables
 
@@ -257,8 +262,6 @@ def models(name: str | None, as_json: bool) -> None:
         found = [load_model(each) for each in MODELS]
         _print(tables.models_json(found)) if as_json else tables.show(tables.models_report(found))
         return
-    name = name.lower()
-    _check_choice("NAME", [name], tuple(MODELS))
     model = load_model(name)
     _print(tables.model_json(model)) if as_json else tables.show(tables.model_report(model))
 
@@ -312,15 +315,24 @@ def gate() -> None:
     """Fail when a commit makes the dispatch path slower; say where and why."""
 
 
+def _compared(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of what compares; which processor is the baseline's to say."""
+    for option in reversed((
+        _BASELINE, _GATED_IMAGE,
+        click.option("--hypervisor", "hypervisors", multiple=True, metavar="NAME",
+                     help="Only this one; may be given again."),
+        click.option("--operation", "operations", multiple=True, metavar="NAME",
+                     help="Only this one, or this workload; may be given again."),
+        click.option("--tolerance", type=click.FloatRange(0, 100), default=0.0, metavar="PERCENT",
+                     help="Forgive differences up to this; the figures are exact, so none is needed."),
+        click.option("--json", "as_json", is_flag=True, help="For machines."),
+    )):
+        command = option(command)
+    return command
+
+
 @gate.command(epilog=_EXIT_CODES_OF_GATE)
-@_BASELINE
-@_GATED_IMAGE
-@_PROCESSOR
-@click.option("--hypervisor", "hypervisors", multiple=True, metavar="NAME", help="Only this one; may be given again.")
-@click.option("--operation", "operations", multiple=True, metavar="NAME", help="Only this one; may be given again.")
-@click.option("--tolerance", type=click.FloatRange(0, 100), default=0.0, metavar="PERCENT",
-              help="Forgive differences up to this; the figures are exact, so none is needed.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@_compared
 @click.option("--junit", type=click.Path(), help="Write JUnit XML to this file, too.")
 @click.pass_context
 def check(ctx: click.Context, junit: str | None, as_json: bool, **asked: Any) -> None:
@@ -328,19 +340,16 @@ def check(ctx: click.Context, junit: str | None, as_json: bool, **asked: Any) ->
     from pvfast.gate import formats
 
     report = _judge(**asked)
-    _print(formats.to_json(report)) if as_json else _print(formats.to_text(report, explained=False))
     _tell_ci(report)
     if junit is not None:
         _write(junit, formats.to_junit(report))
+    _print(formats.to_json(report) if as_json else formats.to_text(report, explained=False))
     ctx.exit(report.verdict)
 
 
 @gate.command(epilog=_EXIT_CODES_OF_GATE)
 @click.argument("rows", nargs=-1, metavar="[ROW]...")
-@_BASELINE
-@_GATED_IMAGE
-@_PROCESSOR
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@_compared
 @click.pass_context
 def explain(ctx: click.Context, rows: Sequence[str], as_json: bool, **asked: Any) -> None:
     """Show why figures changed: sites, bytes, executed instructions, then and now.
@@ -353,7 +362,7 @@ def explain(ctx: click.Context, rows: Sequence[str], as_json: bool, **asked: Any
     if rows and not report.explanations:
         raise click.BadParameter(f"no row starts with {' or '.join(rows)}; the baseline has "
                                  f"{', '.join(sorted(report.before.sites)[:5])} ...", param_hint="ROW")
-    _print(formats.to_json(report)) if as_json else _print(formats.to_text(report, explained=True))
+    _print(formats.to_json(report) if as_json else formats.to_text(report, explained=True))
     ctx.exit(report.verdict)
 
 
@@ -367,7 +376,8 @@ def update(baseline: str, image: str | None, processor: str) -> None:
 
     measurement = _measure_for_gate(image, processor)
     write_baseline(baseline, measurement)
-    click.echo(f"{baseline}: {len(measurement.points)} points, {len(measurement.skipped)} rows skipped")
+    skipped = len(measurement.skipped)
+    _print(f"{baseline}: {len(measurement.points)} points, {skipped} row{'s' * (skipped != 1)} skipped")
 
 
 @gate.command(name="time", epilog=_EXIT_CODES_OF_GATE)
@@ -410,12 +420,14 @@ def _measure_for_gate(image: str | None, processor: str, hypervisors: Sequence[s
         return measure_guest(hypervisors, operations, processor=processor, progress=report)
 
 
-def _judge(baseline: str, image: str | None, processor: str, hypervisors: Sequence[str] = (),
+def _judge(baseline: str, image: str | None, hypervisors: Sequence[str] = (),
            operations: Sequence[str] = (), tolerance: float = 0.0, rows: Sequence[str] = ()) -> Any:
     from pvfast.gate import judge, read_baseline
 
+    if math.isnan(tolerance):
+        raise click.BadParameter("a tolerance is a number of per cent", param_hint="--tolerance")
     before = read_baseline(baseline)
-    after = _measure_for_gate(image, processor, hypervisors, operations)
+    after = _measure_for_gate(image, before.subject.get("processor", _GENERIC), hypervisors, operations)
     return judge(baseline, before, after, hypervisors=hypervisors, operations=operations,
                  tolerance_percent=tolerance, rows=rows)
 
@@ -436,13 +448,19 @@ def _write(path: str, text: str, mode: str = "w") -> None:
 
 
 def _print(text: str) -> None:
-    click.echo(text)
+    """To standard output. Whoever reads it may go away: that changes neither the verdict nor the exit code."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        _drop_output()
 
 
-def _check_choice(option: str, given: Sequence[str], known: Sequence[str]) -> None:
+def _check_choice(option: str | None, given: Sequence[str], known: Sequence[str], others: str = "") -> None:
     for name in given:
         if name not in known:
-            raise click.BadParameter(f"{name!r} is not one of {', '.join(known)}", param_hint=option)
+            close = get_close_matches(name, known)
+            hint = f"did you mean {' or '.join(close)}? " if close else ""
+            raise click.BadParameter(f"no {name!r}: {hint}choose from {', '.join(known)}{others}", param_hint=option)
 
 
 def _drop_output() -> None:

@@ -181,7 +181,7 @@ def test_run_with_another_processor(image: Path) -> None:
 def test_run_image_knows_its_operations(image: Path) -> None:
     result = call("run", "native", "foo", "--image", image)
     assert result.exit_code == 2
-    assert "'foo' is not one of lock.kick, lock.queued_spin_unlock" in result.stderr
+    assert "no 'foo': choose from lock.kick, lock.queued_spin_unlock" in result.stderr
 
 
 def test_run_image_of_64_bits(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class CallChecker:
         self.hypervisor = hypervisor
         self._machine = load(setting.image, hypervisor)
         self._forms = {form: setting.formed(form) for form in FORMS}
-        self._labels = Labels(image)
+        self._labels = Labels.of(image)
         self._start = self._machine.snapshot()
         self._ways = self._find_ways()
 

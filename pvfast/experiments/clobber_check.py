@@ -130,7 +130,7 @@ class ClobberChecker:
         self.machine = boot(setting.image, hypervisor)
         self._forms = {form: setting.formed(form) for form in FORMS}
         self._targets = setting.context.targets
-        self._labels = Labels(image)
+        self._labels = Labels.of(image)
         self._base = self.machine.snapshot()
         self._ram = np.array(self.machine.ram).view(np.uint64)
         self._differs = np.empty(len(self._ram), bool)

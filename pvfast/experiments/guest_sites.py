@@ -79,7 +79,7 @@ def guest_sites(hypervisor: str, processor: str | Model = "generic") -> tuple[Gu
 
 def _sites(hypervisor: str, runs: list[GuestRun]) -> Iterator[GuestSite]:
     image = runs[0].image
-    labels = Labels(image)
+    labels = Labels.of(image)
     for site in image.sites:
         operation = image.era.site_operation(site.type) or ""
         before, after = (run.image.read(site.address, site.length) for run in runs)

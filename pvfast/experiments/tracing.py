@@ -7,7 +7,7 @@ The machine is stepped, so this is for a few iterations; how much they cost is t
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pvfast.assembly import disassemble
@@ -24,7 +24,7 @@ _ITERATIONS = 4
 _LONGEST_INSTRUCTION = 15
 #: In a profile: code that has no label, because it is not in the kernel's image.
 OUTSIDE = "outside the kernel"
-_ADDRESS = re.compile(r"0x[0-9a-f]{8}\b")
+_ADDRESS = re.compile(r"0x[0-9a-f]{8}(?:[0-9a-f]{8})?\b")
 #: ``call *m32``, and with %cs: before it the call and the jump of entry code.
 _THROUGH_THE_TABLE = tuple(transfer.indirect for transfer in (CALL, CALL_CS, JMP_CS))
 
@@ -73,7 +73,7 @@ def path(run: GuestRun, name: str) -> tuple[str, ...]:
     >>> path(GuestRun(native, "patched"), "irq_disable")
     ('movl %esi, %eax', 'site_irq_disable:', 'cli', 'nop', 'leal (%esi), %esi', 'nop', 'decl %ebx', 'jne ...')
     """
-    labels = Labels(run.image)
+    labels = Labels.of(run.image)
     lines: list[str] = []
     for place, at in enumerate(_iteration(run, name)):
         label = labels.at(at)
@@ -111,7 +111,7 @@ def profile(run: GuestRun, name: str) -> tuple[tuple[str, int], ...]:
     >>> profile(GuestRun(native, "indirect"), "irq_disable")
     (('site_irq_disable', 7), ('native_irq_disable', 2), ('bench_irq_disable', 1))
     """
-    labels = Labels(run.image)
+    labels = Labels.of(run.image)
     counted = Counter(labels.enclosing(_kernel_address(run, at)) or OUTSIDE for at in _iteration(run, name))
     return tuple(sorted(counted.items(), key=lambda row: (-row[1], row[0])))
 
@@ -148,7 +148,7 @@ def trace_operations(run: GuestRun, name: str) -> tuple[TracedOperation, ...]:
     >>> [found.operation.name for found in trace_operations(GuestRun(native, "indirect"), "null_syscall_int80")]
     ['irq_disable', 'iret']
     """
-    sites, labels, cpu = OperationSites(run.image), Labels(run.image), run.machine.cpu
+    sites, labels, cpu = OperationSites(run.image), Labels.of(run.image), run.machine.cpu
     passed: list[int] = []
     found: list[TracedOperation] = []
     for at in _walk(run, name):
@@ -267,16 +267,30 @@ class Labels:
 
     Parameters
     ----------
-    image : GuestImage
+    names : iterable of (int, str)
+        Linear addresses and what is there.
+    end : int
+        Linear address behind the last byte that has a name.
+
+    Examples
+    --------
+    >>> labels = Labels([(0xC0100000, "startup_32"), (0xC0100040, "main")], 0xC0100080)
+    >>> labels.named("calll 0xc0100048"), labels.at(0xC0100040), labels.name(0xC0100080)
+    ('calll main+0x8', 'main', '0xc0100080')
     """
 
-    def __init__(self, image: GuestImage) -> None:
-        pointers = {f"paravirt_ops.{name}": address for name, address in image.pointers.items()}
-        inside = sorted((address, name) for name, address in {**image.labels, **pointers}.items()
-                        if image.linear <= address < image.end)
-        self._end = image.end
+    def __init__(self, names: Iterable[tuple[int, str]], end: int) -> None:
+        inside = sorted((address, name) for address, name in names if address < end)
+        self._end = end
         self._addresses = [address for address, _ in inside]
         self._names = [name for _, name in inside]
+
+    @classmethod
+    def of(cls, image: GuestImage) -> "Labels":
+        """Of the built-in kernel: its labels, and the members of its ``paravirt_ops``."""
+        pointers = {f"paravirt_ops.{name}": address for name, address in image.pointers.items()}
+        return cls([(address, name) for name, address in {**image.labels, **pointers}.items()
+                    if address >= image.linear], image.end)
 
     def at(self, linear: int) -> str:
         """The label at an address; empty when there is none."""

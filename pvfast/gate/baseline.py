@@ -46,9 +46,10 @@ def write_baseline(path: str | Path, measurement: Measurement) -> None:
     {'native/irq_disable/patched/cycles': 9}
     >>> folder.cleanup()
     """
-    path = Path(path)
-    for name, value in measurement.points.items():
-        _check_point(path, name, value)
+    path = Path(os.path.realpath(path))     # of a link, what it points to
+    if path.exists() and not path.is_file():
+        raise BaselineError(f"{path}: not a regular file")
+    _check(path, measurement)
     content = {
         "kind": _KIND, "version": VERSION, "units": dict(UNITS), "subject": dict(measurement.subject),
         "points": dict(measurement.points),
@@ -93,6 +94,8 @@ def read_baseline(path: str | Path) -> Measurement:
         The file is missing, is no baseline, has another version, or holds something else than integers.
     """
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise BaselineError(f"{path}: not a regular file")
         content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique)
     except OSError as error:
         raise BaselineError(f"{path}: {error.strerror}; `pvfast gate update` writes a baseline") from error
@@ -114,33 +117,37 @@ def read_baseline(path: str | Path) -> Measurement:
     except (AttributeError, KeyError, TypeError) as error:
         raise BaselineError(f"{path}: not a baseline: a part of it is missing or has another shape ({error}); "
                             "`pvfast gate update` writes it anew") from error
-    for name, value in found.points.items():
-        _check_point(path, name, value)
     if not found.points:
         raise BaselineError(f"{path}: not a baseline: it has no points")
-    _check_texts(path, found)
+    _check(path, found)
     return found
 
 
-def _check_point(path: str | Path, name: Any, value: Any) -> None:
-    if not isinstance(name, str) or type(value) is not int:
-        raise BaselineError(f"{path}: {name!r} is {value!r}: points are integers by name, equal on every run")
-
-
-def _check_texts(path: str | Path, found: Measurement) -> None:
+def _check(path: str | Path, found: Measurement) -> None:
+    """All of it goes to a terminal, to XML and to a CI system that obeys lines."""
+    for name, value in found.points.items():
+        if not _is_text(name) or type(value) is not int:
+            raise BaselineError(f"{path}: {name!r} is {value!r}: points are integers by name, equal on every run")
+    if not all(map(_is_text, (*found.subject, *found.subject.values()))):
+        raise BaselineError(f"{path}: what was measured is not told in one line of text")
     for row, sites in found.sites.items():
         for site in sites:
             try:
                 bytes.fromhex(site.before), bytes.fromhex(site.after)
-                "".join((site.label, site.before_text, site.after_text))
-            except (AttributeError, TypeError, ValueError) as error:
+            except (TypeError, ValueError) as error:
                 raise BaselineError(f"{path}: the sites of {row!r} are no hexadecimal bytes") from error
+            if not all(map(_is_text, (row, site.label, site.before_text, site.after_text))):
+                raise BaselineError(f"{path}: the sites of {row!r} are no lines of text")
     for name, lines in found.paths.items():
-        if not all(isinstance(line, str) for line in lines):
+        if not all(map(_is_text, (name, *lines))):
             raise BaselineError(f"{path}: the path {name!r} is no list of lines")
     for name, profile in found.profiles.items():
-        if not all(type(count) is int for count in profile.values()):
+        if not all(map(_is_text, (name, *profile))) or not all(type(count) is int for count in profile.values()):
             raise BaselineError(f"{path}: the profile {name!r} does not count instructions by label")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""The verdict: changed, added, removed and skipped points between two measurements. Pure functions.
+"""The verdict: what differs between two measurements, point by point. Pure functions.
 
 Enters: two mappings of point names to integers. Leaves: a `Comparison` and its `Verdict`, which is the exit code.
 Next: explain.py.
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -26,11 +26,11 @@ class Verdict(enum.IntEnum):
 
 
 _SENTENCES = {
-    Verdict.PASS: "pass: every figure is as the baseline has it",
+    Verdict.PASS: "pass: every figure compared is as the baseline has it",
     Verdict.REGRESSION: "regression: `pvfast gate explain` shows why; if it is meant to be, run `pvfast gate update` "
                         "and commit the baseline",
-    Verdict.STALE: "baseline stale: nothing is slower, but the baseline says something else; run `pvfast gate update` "
-                   "and commit it",
+    Verdict.STALE: "baseline stale: nothing that was compared is slower, but the baseline says something else; run "
+                   "`pvfast gate update` and commit it",
 }
 
 
@@ -75,23 +75,32 @@ class Comparison:
         Within it.
     added, removed : mapping of str to int
         Points that only the one side has.
-    skipped : mapping of str to str
-        Points of the baseline that were not measured this time, and why.
+    skipped : tuple of str
+        Points of the baseline that were not asked for.
     compared : int
         Points that both sides have.
+    reasons : mapping of str to str
+        Of removed points: why they cannot be measured, where that is known.
+    incomparable : tuple of str
+        Points whose figures mean something else now.
+    recoded : tuple of str
+        Rows with other code and the same figures.
     """
 
     changed: tuple[Change, ...]
     added: Mapping[str, int]
     removed: Mapping[str, int]
-    skipped: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    skipped: tuple[str, ...] = ()
     tolerated: tuple[Change, ...] = ()
     compared: int = 0
+    reasons: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    incomparable: tuple[str, ...] = ()
+    recoded: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
         """Whether there is no difference at all."""
-        return not (self.changed or self.added or self.removed)
+        return not (self.changed or self.added or self.removed or self.incomparable or self.recoded)
 
     @property
     def regressions(self) -> tuple[Change, ...]:
@@ -122,8 +131,10 @@ class Comparison:
             *map(str, self.changed),
             *(f"{change}, tolerated" for change in self.tolerated),
             *(f"{name}: added, {value}" for name, value in self.added.items()),
-            *(f"{name}: removed, was {value}" for name, value in self.removed.items()),
-            *(f"{name}: skipped: {reason}" for name, reason in self.skipped.items()),
+            *(f"{name}: removed, was {value}" + (f": {self.reasons[name]}" if name in self.reasons else "")
+              for name, value in self.removed.items()),
+            *(f"{name}: cannot be compared: other costs" for name in self.incomparable),
+            *(f"{row}: the same figures from other code" for row in self.recoded),
         ]
 
 
@@ -131,7 +142,8 @@ def compare(
     before: Mapping[str, int],
     after: Mapping[str, int],
     *,
-    skipped: Mapping[str, str] = MappingProxyType({}),
+    skipped: Collection[str] = (),
+    reasons: Mapping[str, str] = MappingProxyType({}),
     tolerance_percent: float = 0.0,
 ) -> Comparison:
     """Compare figures exactly: they are equal on every run of the same code, so any difference is one.
@@ -139,8 +151,10 @@ def compare(
     Parameters
     ----------
     before, after : mapping of str to int
-    skipped : mapping of str to str, optional
-        Rows that the second side did not measure, and why: their points are not counted as removed.
+    skipped : collection of str, optional
+        Points that the second side was not asked for: they do not count as removed.
+    reasons : mapping of str to str, optional
+        Rows that the second side could not measure, and why.
     tolerance_percent : float, optional
         Differences up to this are listed and forgiven.
 
@@ -160,7 +174,7 @@ def compare(
     common = sorted(before.keys() & after.keys())
     changes = [Change(name, before[name], after[name]) for name in common if before[name] != after[name]]
     missing = sorted(before.keys() - after.keys())
-    reasons = {name: skipped.get(name) or skipped.get(row_of(name)) for name in missing}
+    removed = {name: before[name] for name in missing if name not in skipped}
 
     def forgiven(change: Change) -> bool:
         return change.percent is not None and abs(change.percent) <= tolerance_percent
@@ -169,7 +183,8 @@ def compare(
         changed=tuple(change for change in changes if not forgiven(change)),
         tolerated=tuple(change for change in changes if forgiven(change)),
         added={name: after[name] for name in sorted(after.keys() - before.keys())},
-        removed={name: before[name] for name in missing if reasons[name] is None},
-        skipped={name: reason for name, reason in reasons.items() if reason is not None},
+        removed=removed,
+        skipped=tuple(name for name in missing if name in skipped),
         compared=len(common),
+        reasons={name: reasons[row_of(name)] for name in removed if row_of(name) in reasons},
     )

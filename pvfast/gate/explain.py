@@ -1,6 +1,6 @@
 """Why a figure changed: the row's patch sites and executed instructions, then and now.
 
-Enters: two measurements. Leaves: an `Explanation` per row whose figures differ. Next: formats.py.
+Enters: two measurements. Leaves: an `Explanation` per row that differs. Next: formats.py.
 """
 
 import difflib
@@ -31,7 +31,7 @@ class SiteChange:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One row of which figures changed.
+    """One row: its figures and its code, then and now.
 
     Attributes
     ----------
@@ -54,6 +54,11 @@ class Explanation:
     sites: tuple[SiteChange, ...]
     paths: tuple[tuple[str, tuple[str, ...]], ...] = ()
     profiles: tuple[tuple[str, tuple[tuple[str, int, int], ...]], ...] = ()
+
+    @property
+    def differs(self) -> bool:
+        """Whether the code is another."""
+        return bool(self.paths or self.profiles) or not all(site.same for site in self.sites)
 
     @property
     def cause(self) -> str:
@@ -84,7 +89,7 @@ class Explanation:
 
 def explain(before: Measurement, after: Measurement, comparison: Comparison,
             rows: Iterable[str] = ()) -> tuple[Explanation, ...]:
-    """Explain every changed row, or those asked for whether they changed or not.
+    """Explain every row with other figures or other code, or those asked for whether they changed or not.
 
     Parameters
     ----------
@@ -107,11 +112,12 @@ def explain(before: Measurement, after: Measurement, comparison: Comparison,
         known = {row_of(name) for name in (*before.points, *after.points)}
         names = {row for row in known if any(row.startswith(start) or row_of(start) == row for start in wanted)}
     else:
-        names = set(changed)
-    return tuple(_row(before, after, row, tuple(changed.get(row, ()))) for row in sorted(names))
+        names = {*changed, *comparison.recoded}
+    return tuple(explain_row(before, after, row, tuple(changed.get(row, ()))) for row in sorted(names))
 
 
-def _row(before: Measurement, after: Measurement, row: str, changes: tuple[Change, ...]) -> Explanation:
+def explain_row(before: Measurement, after: Measurement, row: str, changes: tuple[Change, ...] = ()) -> Explanation:
+    """One row, whether it changed or not."""
     old = {site.label: site for site in before.sites.get(row, ())}
     new = {site.label: site for site in after.sites.get(row, ())}
     sites = tuple(SiteChange(label, old.get(label), new.get(label)) for label in dict.fromkeys((*old, *new)))

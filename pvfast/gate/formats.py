@@ -16,6 +16,7 @@ from pvfast.gate.judge import Report
 
 _SHOWN_IN_MARKDOWN = 50
 """Rows of the Markdown table; a summary page is for a look, the JSON has all."""
+_DEPENDS = "What the figures depend on has changed:"
 
 
 def to_text(report: Report, *, explained: bool) -> str:
@@ -29,7 +30,7 @@ def to_text(report: Report, *, explained: bool) -> str:
     """
     lines = report.comparison.lines()
     if lines and report.subject_changes:
-        lines += ["", "What the figures depend on has changed:", *(f"  {line}" for line in report.subject_changes)]
+        lines += ["", _DEPENDS, *(f"  {line}" for line in report.subject_changes)]
     if explained:
         for explanation in report.explanations:
             lines += ["", *_explained(explanation)]
@@ -74,7 +75,9 @@ def to_json(report: Report) -> str:
         "baseline": report.baseline, "subject": dict(report.after.subject), "compared": comparison.compared,
         "changed": [_change(change) for change in comparison.changed],
         "tolerated": [_change(change) for change in comparison.tolerated],
-        "added": dict(comparison.added), "removed": dict(comparison.removed), "skipped": dict(comparison.skipped),
+        "added": dict(comparison.added), "removed": dict(comparison.removed), "reasons": dict(comparison.reasons),
+        "skipped": list(comparison.skipped), "incomparable": list(comparison.incomparable),
+        "recoded": list(comparison.recoded), "subject_changes": report.subject_changes,
         "explanations": [_explanation(found) for found in report.explanations],
         "totals": totals(report.explanations),
     }, indent=2)
@@ -99,17 +102,26 @@ def _explanation(found: Explanation) -> dict[str, Any]:
 def to_markdown(report: Report) -> str:
     """For a CI job's summary page."""
     lines = [f"## pvfast gate: {report.verdict.name.lower()}", "", report.summary, ""]
-    changed = sorted(report.comparison.changed, key=lambda change: -abs(change.percent or 0))
+    comparison = report.comparison
+    changed = [*sorted(comparison.regressions, key=_severity), *sorted(comparison.improvements, key=_severity)]
     if changed:
         lines += ["| point | baseline | now | change |", "|---|--:|--:|--:|"]
         for change in changed[:_SHOWN_IN_MARKDOWN]:
-            percent = "new" if change.percent is None else f"{change.percent:+.1f} %"
+            percent = "from nothing" if change.percent is None else f"{change.percent:+.1f} %"
             lines.append(f"| `{change.name}` | {change.before} | {change.after} | {percent} |")
         if len(changed) > _SHOWN_IN_MARKDOWN:
             lines.append(f"| ... and {len(changed) - _SHOWN_IN_MARKDOWN} more | | | |")
         lines.append("")
+    others = comparison.lines()[len(comparison.changed):]
+    lines += [f"* {_inert(line)}" for line in others[:_SHOWN_IN_MARKDOWN]]
+    if len(others) > _SHOWN_IN_MARKDOWN:
+        lines.append(f"* ... and {len(others) - _SHOWN_IN_MARKDOWN} more")
+    if report.subject_changes:
+        lines += ["", _DEPENDS, "", *(f"* {_inert(line)}" for line in report.subject_changes)]
+    lines.append("")
     for explanation in report.explanations[:_SHOWN_IN_MARKDOWN]:
-        lines += [f"<details><summary><code>{explanation.row}</code>: {explanation.cause}</summary>", "", "```diff"]
+        title = f"<code>{_inert(explanation.row)}</code>: {_inert(explanation.cause)}"
+        lines += [f"<details><summary>{title}</summary>", "", "```diff"]
         for site in explanation.sites:
             lines += [f"  {line}" for line in _site_lines(site)]
         for form, path in explanation.paths:
@@ -117,28 +129,34 @@ def to_markdown(report: Report) -> str:
         for form, labels in explanation.profiles:
             lines += [f"@@ instructions of an iteration by label, {form} @@", *_labels(labels)]
         lines += ["```", "", "</details>", ""]
+    if len(report.explanations) > _SHOWN_IN_MARKDOWN:
+        lines += [f"... and {len(report.explanations) - _SHOWN_IN_MARKDOWN} more rows, see `pvfast gate explain`", ""]
     lines += [report.verdict.sentence, ""]
     return "\n".join(lines)
 
 
+def _inert(text: str) -> str:
+    """Markdown takes HTML for HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
 def to_junit(report: Report) -> str:
-    """JUnit XML: one test case per point."""
+    """JUnit XML: one test case per point, and one per row whose code is another."""
     comparison = report.comparison
-    worse = {change.name: change for change in comparison.changed}
-    names = sorted({*report.before.points, *report.after.points})
-    suite = ElementTree.Element("testsuite", name="pvfast gate", tests=str(len(names)),
-                                failures=str(len(worse) + len(comparison.added) + len(comparison.removed)),
-                                skipped=str(len(comparison.skipped)), errors="0")
-    for name in names:
+    failed = {change.name: str(change) for change in comparison.changed}
+    failed |= dict.fromkeys(comparison.added, "added") | dict.fromkeys(comparison.incomparable, "other costs")
+    failed |= {name: comparison.reasons.get(name, "removed") for name in comparison.removed}
+    failed |= {f"{row}/code": "the same figures from other code" for row in comparison.recoded}
+    suite = ElementTree.Element("testsuite", name="pvfast gate")
+    for name in sorted({*report.before.points, *report.after.points, *failed}):
         row, _, unit = name.rpartition("/")
         case = ElementTree.SubElement(suite, "testcase", classname=row.replace("/", "."), name=unit)
-        if name in worse:
-            ElementTree.SubElement(case, "failure", message=str(worse[name])).text = report.verdict.sentence
-        elif name in comparison.added or name in comparison.removed:
-            what = "added" if name in comparison.added else "removed"
-            ElementTree.SubElement(case, "failure", message=f"{what}: the baseline is stale")
-        elif name in comparison.skipped:
-            ElementTree.SubElement(case, "skipped", message=comparison.skipped[name])
+        if name in failed:
+            ElementTree.SubElement(case, "failure", message=failed[name]).text = report.verdict.sentence
+        elif name not in report.after.points:
+            ElementTree.SubElement(case, "skipped", message="not asked for")
+    suite.attrib |= {"tests": str(len(suite)), "failures": str(len(suite.findall("*/failure"))),
+                     "skipped": str(len(suite.findall("*/skipped"))), "errors": "0"}
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
@@ -151,15 +169,15 @@ def to_annotation(report: Report) -> str:
     >>> from pvfast.gate.measurement import Measurement
     >>> empty = Measurement({}, {})
     >>> print(to_annotation(Report("b.json", empty, empty, compare({"a/cycles": 9}, {"a/cycles": 12}), ())))
-    ::error file=b.json,title=pvfast gate: regression::1 point: a/cycles: 9 -> 12 (+33.3 %25)
+    ::error file=b.json,title=pvfast gate: regression::1 difference: a/cycles: 9 -> 12 (+33.3 %25)
     """
     verdict = report.verdict
     if verdict is Verdict.PASS:
         return ""
-    lines = [line for line in report.comparison.lines() if ": skipped: " not in line]
-    worst = [str(change) for change in sorted(report.comparison.regressions, key=_severity)] or lines
+    worst = ([str(change) for change in sorted(report.comparison.regressions, key=_severity)]
+             or report.comparison.lines())
     number = len(worst)
-    message = f"{number} point{'s' * (number != 1)}: {worst[0]}" + (f" and {number - 1} more" if number > 1 else "")
+    message = f"{number} difference{'s' * (number > 1)}: {worst[0]}" + f" and {number - 1} more" * (number > 1)
     level = "error" if verdict is Verdict.REGRESSION else "warning"
     return (f"::{level} file={_escape(report.baseline, ':,')},title=pvfast gate: {verdict.name.lower()}::"
             f"{_escape(message)}")

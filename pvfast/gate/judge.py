@@ -4,10 +4,11 @@ Next: formats.py shows it.
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pvfast.errors import GuestError
 from pvfast.gate.check import Comparison, Verdict, compare
-from pvfast.gate.explain import Explanation, explain
+from pvfast.gate.explain import Explanation, explain, explain_row
 from pvfast.gate.measurement import Measurement, row_of
 
 
@@ -40,11 +41,11 @@ class Report:
         """Counts in one line."""
         c = self.comparison
         parts = [f"{c.compared} compared"]
-        for number, word in ((len(c.regressions), "slower"), (len(c.improvements), "faster"),
-                             (len(c.tolerated), "tolerated"), (len(c.added), "added"), (len(c.removed), "removed"),
-                             (len(c.skipped), "skipped")):
-            if number:
-                parts.append(f"{number} {word}")
+        for found, word in ((c.regressions, "slower"), (c.improvements, "faster"), (c.tolerated, "tolerated"),
+                            (c.added, "added"), (c.removed, "removed"), (c.incomparable, "with other costs"),
+                            (c.skipped, "not asked for")):
+            if found:
+                parts.append(f"{len(found)} {word}")
         return "points: " + ", ".join(parts)
 
     @property
@@ -86,16 +87,43 @@ def judge(
     -------
     Report
 
+    Raises
+    ------
+    GuestError
+        No point of the baseline was measured.
+
     Examples
     --------
     >>> report = judge("b.json", Measurement({}, {"a/b/direct/cycles": 9}), Measurement({}, {"a/b/direct/cycles": 12}))
     >>> report.verdict.name, report.summary
     ('REGRESSION', 'points: 1 compared, 1 slower')
     """
-    skipped = dict(after.skipped)
-    for name in before.points.keys() - after.points.keys():
+    incomparable = _with_other_costs(before, after)
+    old, new = ({name: value for name, value in side.points.items() if name not in incomparable}
+                for side in (before, after))
+    if not old.keys() & new.keys():
+        raise GuestError(f"not one point of {baseline} was measured: it is of {before.subject.get('image')}, and this "
+                         f"is {after.subject.get('image')}")
+    skipped = set()
+    for name in old.keys() - new.keys():
         hypervisor, operation, *_ = (*row_of(name).split("/"), "")
         if (hypervisors and hypervisor not in hypervisors) or (operations and operation not in operations):
-            skipped.setdefault(row_of(name), "not asked for")
-    comparison = compare(before.points, after.points, skipped=skipped, tolerance_percent=tolerance_percent)
+            skipped.add(name)
+    comparison = compare(old, new, skipped=skipped, reasons=after.skipped, tolerance_percent=tolerance_percent)
+    comparison = replace(comparison, incomparable=incomparable,
+                         recoded=() if tolerance_percent else _with_other_code(before, after, comparison))
     return Report(baseline, before, after, comparison, explain(before, after, comparison, rows))
+
+
+def _with_other_costs(before: Measurement, after: Measurement) -> tuple[str, ...]:
+    """Cycles of two cost models have nothing to say about each other."""
+    if before.subject.get("costs_sha256") == after.subject.get("costs_sha256"):
+        return ()
+    return tuple(sorted(name for name in before.points.keys() & after.points.keys() if name.endswith("/cycles")))
+
+
+def _with_other_code(before: Measurement, after: Measurement, comparison: Comparison) -> tuple[str, ...]:
+    """Rows that execute something else, although no figure of theirs says so."""
+    told = {row_of(change.name) for change in (*comparison.changed, *comparison.tolerated)}
+    rows = {row_of(name) for name in before.points.keys() & after.points.keys()} - told
+    return tuple(sorted(row for row in rows if explain_row(before, after, row).differs))

@@ -1,25 +1,21 @@
-"""What the gate compares: a guest or a kernel image goes in, exact points and the code behind them come out.
+"""What the gate compares: the built-in guest goes in, exact points and the code behind them come out.
 
 A *row* is an operation under a hypervisor, a *point* one integer of it: ``native/irq_disable/patched/cycles``. Beside
-the points stand the patch sites of each row and, for the built-in guest, the instructions that each form executes.
-Next: baseline.py.
+the points stand the patch sites of each row and the instructions that each form executes. Next: kernel_measurement.py,
+the same of a kernel image; baseline.py.
 """
 
 import hashlib
-import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from pvfast.assembly import disassemble, show_code
-from pvfast.errors import GuestError, ImageError
-from pvfast.experiments import FORMS, HYPERVISORS, GuestRun, run_kernel, run_matrix, settings
+from pvfast.errors import GuestError
+from pvfast.experiments import FORMS, GuestRun, run_matrix, settings
 from pvfast.experiments.matrix import Progress
 from pvfast.experiments.tracing import Labels, path, profile
 from pvfast.guest import build
-from pvfast.images import KernelImage, load_kernel
-from pvfast.paravirt.linux import boot_patch
+from pvfast.paravirt.hypervisors import hypervisor_names
 from pvfast.processor import load_model
 
 FIGURES = ("instructions", "cycles")
@@ -33,8 +29,6 @@ UNITS: Mapping[str, str] = MappingProxyType({
 
 #: Forms whose workloads have profiles; the direct one is the indirect one with other calls.
 _PROFILED = ("indirect", "patched")
-#: As capstone writes the NOP families: NOP and its long forms, XCHG, LEA and MOV of a register to itself.
-_FILLER = re.compile(r"nop|xchgw %ax, %ax$|(?:lea|mov)[lq] (?:\((?:, )?)?(%\w+)\)?, \1$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +108,9 @@ def measure_guest(
 
     Parameters
     ----------
-    hypervisors, operations : iterable of str, optional
+    hypervisors : iterable of str, optional
+        Names; every one that is installed, those of other packages too, unless given.
+    operations : iterable of str, optional
         As `run_matrix` takes them; all unless given.
     processor : str, optional
         A model of `pvfast.processor`.
@@ -138,7 +134,7 @@ def measure_guest(
     >>> found.paths["native/irq_disable/patched"][2:4]
     ('cli', 'nop')
     """
-    matrix = run_matrix(tuple(hypervisors) or HYPERVISORS, operations, processor=processor, progress=progress)
+    matrix = run_matrix(tuple(hypervisors) or hypervisor_names(), operations, processor=processor, progress=progress)
     points: dict[str, int] = {}
     sites: dict[str, tuple[Site, ...]] = {}
     paths: dict[str, tuple[str, ...]] = {}
@@ -152,7 +148,7 @@ def measure_guest(
         if row not in matrix.measured:
             skipped[name] = row.note
             continue
-        labels = Labels(every[row.hypervisor, row.variant].image)
+        labels = Labels.of(every[row.hypervisor, row.variant].image)
         sites[name] = tuple(Site(site.label, site.before.hex(), site.after.hex(), labels.named(site.before_text),
                                  labels.named(site.after_text)) for site in row.sites)
         if row.is_workload:
@@ -172,93 +168,11 @@ def measure_guest(
                 profiles[f"{name}/{form}"] = dict(profile(runs[key], row.benchmark))
     if not points:
         raise GuestError("the gate measured nothing: no operation that was asked for can run")
-    subject = {"image": f"built-in kernel, Linux {matrix.era}", "image_sha256": _digest(build().code),
-               **_costs(processor)}
+    subject = subject_of(f"built-in kernel, Linux {matrix.era}", build().code, processor)
     return Measurement(subject, points, sites, paths, profiles, skipped)
 
 
-def measure_kernel(
-    image: KernelImage | str | os.PathLike[str], *, processor: str = "generic", progress: Progress | None = None
-) -> Measurement:
-    """Measure every patch site of a kernel image for the gate.
-
-    Each site is a row of its own, named by section and linear address; a 32-bit kernel has rows per operation as well,
-    one site of which is run.
-
-    Parameters
-    ----------
-    image : KernelImage or path
-    processor : str, optional
-        A model of `pvfast.processor`.
-    progress : callable, optional
-        Called with (done, total, what comes next).
-
-    Returns
-    -------
-    Measurement
-
-    Raises
-    ------
-    ImageError
-        The image is damaged, or not one site of it can be decided.
-    """
-    kernel = image if isinstance(image, KernelImage) else load_kernel(image)
-    points: dict[str, int] = {}
-    sites: dict[str, tuple[Site, ...]] = {}
-    skipped = {}
-    counted: dict[str, int] = {}
-    for site in boot_patch(kernel).sites:
-        record = site.record
-        operation = site.operation or f"type {record.type}"
-        counted[operation] = counted.get(operation, 0) + 1
-        name = f"{operation}/{record.section}/{record.address:#x}"
-        if site.after is None:
-            skipped[name] = site.reason
-            continue
-        sites[name] = (Site(name, site.before.hex(), site.after.hex(), *(
-            show_code(code, record.address, kernel.bits) for code in (site.before, site.after))),)
-        points[f"{name}/instructions"] = working_instructions(site.after, kernel.bits)
-    if not points:
-        raise ImageError(f"not one of the {len(skipped)} patch sites can be decided: "
-                         f"{next(iter(skipped.values()), 'the image has none')}")
-    points |= {f"{operation}/sites": number for operation, number in counted.items()}
-    if kernel.bits == 32:
-        for row in run_kernel(kernel, processor=processor, progress=progress).rows:
-            if row.unpatched is None or row.patched is None:
-                skipped[row.operation] = row.reason
-                continue
-            for form, counts in (("unpatched", row.unpatched), ("patched", row.patched)):
-                points |= {f"{row.operation}/{form}/{figure}": getattr(counts, figure) for figure in FIGURES}
-    subject = {"image": kernel.banner or "a kernel without a version banner", "image_sha256": _digest(kernel.data),
-               **_costs(processor)}
-    return Measurement(subject, points, sites, skipped=skipped)
-
-
-def working_instructions(code: bytes, bits: int) -> int:
-    """How many instructions of a patched site do something; what fills it up does not count.
-
-    Examples
-    --------
-    >>> working_instructions(bytes.fromhex("fa908db42600000000"), 32)
-    1
-    """
-    return sum(not is_filler(row.text) for row in disassemble(code, 0, bits))
-
-
-def is_filler(text: str) -> bool:
-    """Whether disassembled text is one of the NOPs that patchers use: of any family, also LEA and MOV to itself.
-
-    Examples
-    --------
-    >>> [is_filler(text) for text in ("leal (, %eax), %eax", "nopw (%rax, %rax)", "movl %esi, %edi")]
-    [True, True, False]
-    """
-    return _FILLER.match(text) is not None
-
-
-def _costs(processor: str) -> dict[str, str]:
-    return {"processor": processor, "costs_sha256": load_model(processor).costs_sha256}
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def subject_of(image: str, code: bytes, processor: str) -> dict[str, str]:
+    """What figures depend on, for `Measurement.subject`."""
+    return {"image": image, "image_sha256": hashlib.sha256(code).hexdigest(), "processor": processor,
+            "costs_sha256": load_model(processor).costs_sha256}

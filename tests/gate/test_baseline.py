@@ -1,6 +1,7 @@
 """Baseline files: what is written is read back, equal figures are equal bytes, and broken files are refused."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,34 @@ def test_broken_files_are_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(BaselineError, match=r"baseline\.json"):
         read_baseline(path)
+
+
+@pytest.mark.parametrize("name", ["a\n::error::b", "\ud800", "a\0", "\x1b[31m"])
+def test_what_a_terminal_or_ci_would_obey_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "baseline.json"
+    for content in ({"points": {name: 1}}, {"subject": {"image": name}}, {"sites": {"a": [[name, "", "", "", ""]]}},
+                    {"paths": {"a": [name]}}, {"profiles": {"a": {name: 1}}}):
+        path.write_text(json.dumps({**GOOD, **content}))
+        with pytest.raises(BaselineError):
+            read_baseline(path)
+    with pytest.raises(BaselineError):
+        write_baseline(path, of({name: 1}))
+
+
+def test_only_regular_files_are_read_and_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(BaselineError, match="not a regular file"):
+            read_baseline(path)
+        with pytest.raises(BaselineError, match="not a regular file"):
+            write_baseline(path, of(POINTS))
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "target.json")
+    write_baseline(tmp_path / "link.json", of(POINTS))
+    assert (tmp_path / "link.json").is_symlink()
+    assert read_baseline(tmp_path / "target.json") == of(dict(sorted(POINTS.items())))
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -2,8 +2,12 @@
 
 import importlib
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,9 +15,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pvfast.cli import cli
+from pvfast.errors import GuestError
 from pvfast.experiments import matrix as matrix_module
 from pvfast.gate import Measurement, Verdict, compare, judge, measure_guest, measure_kernel, read_baseline
 from pvfast.gate import measurement as measurement_module
+from pvfast.gate.formats import to_junit, to_markdown, to_text
+from pvfast.gate.measurement import row_of
 from pvfast.guest.benchmarks import WORKLOADS
 from pvfast.paravirt.hypervisors.native import Native
 from pvfast.paravirt.operations import era
@@ -26,7 +33,7 @@ ROW = "native/irq_disable"
 def small_matrix() -> Iterator[None]:
     """What is tested here does not depend on how much is compared."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measurement_module, "HYPERVISORS", ("native", "xen"))
+        patch.setattr(measurement_module, "hypervisor_names", lambda: ("native", "xen"))
         patch.setattr(matrix_module, "WORKLOADS", [row for row in WORKLOADS if row.name in ("null", "signal-catch")])
         yield
 
@@ -79,7 +86,7 @@ def longer_site(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_same_code_passes(baseline: Path, gate: Callable[..., Result]) -> None:
     result = gate("check")
     assert result.exit_code == 0, result.output
-    assert "pass: every figure is as the baseline has it" in result.output
+    assert "pass: every figure compared is as the baseline has it" in result.output
 
 
 def test_two_measurements_are_equal_bytes(baseline: Path, gate: Callable[..., Result]) -> None:
@@ -160,15 +167,18 @@ def test_what_was_not_asked_for_is_skipped(baseline: Path, gate: Callable[..., R
     assert result.exit_code == 0, result.output
     report = json.loads(result.output)
     assert report["compared"] == 7
-    assert report["skipped"]["xen/irq_disable/patched/cycles"] == "not asked for"
+    assert "xen/irq_disable/patched/cycles" in report["skipped"]
     assert report["removed"] == {}
+    assert len(gate("check", "--hypervisor", "native", "--operation", "irq_disable").output.splitlines()) == 2
 
 
 def test_a_tolerance_forgives(baseline: Path, gate: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     slow_patcher(monkeypatch)
     assert gate("check", "--tolerance", "100").exit_code == 0
     assert gate("check", "--tolerance", "1").exit_code == 1
-    assert gate("check", "--tolerance", "-1").exit_code == 2
+    assert gate("explain", "--tolerance", "100").exit_code == 0
+    for wrong in ("-1", "nan", "inf", "x"):
+        assert gate("check", "--tolerance", wrong).exit_code == 2
 
 
 def test_tells_ci(
@@ -199,7 +209,8 @@ def test_nothing_measured_is_an_error(baseline: Path, gate: Callable[..., Result
 
 
 @pytest.mark.parametrize("arguments", [
-    ("--operation", "none"), ("--hypervisor", "none"), ("--image", "x", "--operation", "iret"), ("--processor", "z80")])
+    ("--operation", "none"), ("--hypervisor", "none"), ("--image", "x", "--operation", "iret"),
+    ("--processor", "generic")])
 def test_wrong_usage(baseline: Path, gate: Callable[..., Result], arguments: tuple[str, ...]) -> None:
     assert gate("check", *arguments).exit_code == 2
 
@@ -219,7 +230,7 @@ def test_explains_what_did_not_change_when_asked(baseline: Path, gate: Callable[
 
 def test_every_row_of_the_matrix_has_points_sites_and_paths(measured: Measurement) -> None:
     """A row that the gate forgets would never fail."""
-    matrix = matrix_module.run_matrix(measurement_module.HYPERVISORS)
+    matrix = matrix_module.run_matrix(measurement_module.hypervisor_names())
     rows = {"/".join(part for part in row.key if part) for row in matrix.measured}
     assert set(measured.sites) == rows
     operations = {"/".join(part for part in row.key if part) for row in matrix.measured if not row.is_workload}
@@ -242,11 +253,82 @@ def test_profiles_are_what_is_counted(measured: Measurement) -> None:
         assert sum(profile.values()) == measured.points[f"{name}/instructions"]
 
 
+def test_the_processor_is_the_baselines(tmp_path: Path, gate: Callable[..., Result]) -> None:
+    assert gate("update", "--processor", "SKYLAKE").exit_code == 0
+    assert read_baseline(tmp_path / "baseline.json").subject["processor"] == "skylake"
+    assert gate("check", "--operation", "irq_disable").exit_code == 0
+
+
+def test_cycles_of_other_costs_are_not_compared(
+        gate: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model's file has changed since: that is neither slower nor faster."""
+    model, summary = tmp_path / "model.json", tmp_path / "summary.md"
+    content = {"kind": "model", "schema": 1, "model": "mine", "base": "generic", "cycles": {}}
+    model.write_text(json.dumps(content))
+    assert gate("update", "--processor", str(model)).exit_code == 0
+    content["cycles"] = {"cli": {"cycles": 90, "source": "mine", "low": 90, "high": 90}}
+    model.write_text(json.dumps(content))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    result = gate("check", "--json")
+    assert result.exit_code == 4
+    report = json.loads(result.output)
+    assert report["changed"] == [] and "native/irq_disable/patched/cycles" in report["incomparable"]
+    assert any(line.startswith("costs_sha256: ") for line in report["subject_changes"])
+    assert "costs_sha256: " in summary.read_text()
+    slow_patcher(monkeypatch)
+    assert gate("check").exit_code == 1         # instructions are compared all the same
+
+
+def test_what_cannot_be_measured_any_more_is_no_pass(measured: Measurement) -> None:
+    row = "native/irq_enable_sysexit"
+    fewer = replace(measured, points={name: value for name, value in measured.points.items() if row_of(name) != row},
+                    skipped={row: "no SEP"})
+    report = judge("b.json", measured, fewer)
+    assert report.verdict is Verdict.STALE
+    assert f"{row}/patched/cycles: removed, was {measured.points[f'{row}/patched/cycles']}: no SEP" in (
+        report.comparison.lines())
+    assert judge("b.json", measured, fewer, operations=["iret"]).verdict is Verdict.PASS
+    assert judge("b.json", measured, fewer, hypervisors=["native"], operations=["irq_enable_sysexit", "iret"]
+                 ).verdict is Verdict.STALE
+
+
+def test_other_code_with_the_same_figures_is_no_pass(measured: Measurement) -> None:
+    site, = measured.sites[ROW]
+    sites = {**measured.sites, ROW: (replace(site, after_text="sti; nop; leal (%esi), %esi; nop"),)}
+    other = replace(measured, sites=sites)
+    report = judge("b.json", measured, other)
+    assert (report.verdict, report.comparison.recoded) == (Verdict.STALE, (ROW,))
+    assert [found.row for found in report.explanations] == [ROW]
+    for text in (to_text(report, explained=False), to_markdown(report)):
+        assert f"{ROW}: the same figures from other code" in text
+    failures = ElementTree.fromstring(to_junit(report)).findall("*/failure")
+    assert [failure.attrib["message"] for failure in failures] == ["the same figures from other code"]
+    assert judge("b.json", measured, other, tolerance_percent=1).verdict is Verdict.PASS
+
+
+def test_a_baseline_of_something_else_is_no_baseline(measured: Measurement) -> None:
+    with pytest.raises(GuestError, match=r"it is of another, and this is built-in kernel"):
+        judge("b.json", Measurement({"image": "another"}, {"lock.kick/sites": 1}), measured)
+
+
+def test_a_reader_that_goes_away_changes_nothing(tmp_path: Path) -> None:
+    baseline, junit = tmp_path / "baseline.json", tmp_path / "junit.xml"
+    command = [sys.executable, "-m", "pvfast", "gate"]
+    only = ["--baseline", str(baseline), "--operation", "irq_disable"]
+    subprocess.run([*command, "update", "--baseline", str(baseline)], check=True, capture_output=True)
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*command, "check", *only, "--junit", str(junit)], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert junit.exists()
+
+
 def test_every_site_of_a_kernel_image(kernels: Path, tmp_path: Path, gate: Callable[..., Result]) -> None:
     image = next(kernels.glob("vmlinuz-*-686"))
     found = measure_kernel(image)
-    assert sum(value for name, value in found.points.items() if name.endswith("/sites")) == len(found.sites) + sum(
-        "/" in name for name in found.skipped)
+    rows = [row for row in (*found.sites, *found.skipped) if "/" in row]        # the others are of operations
+    assert sum(value for name, value in found.points.items() if name.endswith("/sites")) == len(rows)
     assert gate("update", "--image", str(image)).exit_code == 0
     assert gate("check", "--image", str(image)).exit_code == 0
     assert read_baseline(tmp_path / "baseline.json").points == dict(sorted(found.points.items()))
@@ -255,6 +337,18 @@ def test_every_site_of_a_kernel_image(kernels: Path, tmp_path: Path, gate: Calla
 def test_every_site_of_a_64_bit_image(kernels: Path) -> None:
     found = measure_kernel(next(kernels.glob("vmlinuz-*-amd64")))
     assert len(found.sites) > 1000
+    site, = found.sites["irq.irq_disable/.init.text/start_kernel#1"]
+    assert (site.before_text, site.after_text) == ("callq *irq.irq_disable", "cli; nopl (%rax, %rax)")
+    site, = found.sites["cpu.write_cr0/.text/exc_device_not_available#1"]
+    assert site.after_text == "callq native_write_cr0; nop"
+
+
+def test_two_builds_of_a_kernel_are_compared(kernels: Path) -> None:
+    """With and without PAE nearly every address is another: what is the same code is the same row."""
+    plain, pae = (measure_kernel(next(kernels.glob(f"vmlinuz-*-686{flavour}"))) for flavour in ("", "-pae"))
+    report = judge("b.json", plain, pae)
+    assert report.comparison.compared > 0.95 * len(plain.points)
+    assert len(report.comparison.recoded) < 0.05 * len(plain.sites)
 
 
 def test_what_cannot_be_written_is_no_regression(baseline: Path, gate: Callable[..., Result], tmp_path: Path) -> None:
