@@ -1,12 +1,13 @@
 """How often ``pvfast gate time`` is wrong: ``python -m benchmarks.gate_study [IDENTICAL SLOWED]``.
 
-Enters: this build, twice, in two processes. Leaves: on standard output, how many comparisons of identical builds raised
-an alarm, and how many did with a slow-down injected: so much more of the same work on one side.
+Enters: this build, twice, in two new processes for each comparison. Leaves: on standard output, how many comparisons of
+identical builds raised an alarm, and how many did with a slow-down injected: so much more of the same work on one side.
 """
 
 import os
 import platform
 import sys
+from functools import partial
 from pathlib import Path
 
 from pvfast.gate import Verdict
@@ -16,21 +17,31 @@ ROOT = Path(__file__).resolve().parents[1]
 SLOW_DOWN = 1.05
 
 
-def study(identical: int, slowed: int) -> None:
-    with Build(str(ROOT)) as base, Build(str(ROOT)) as head:
-        def comparisons(number: int, factor: float) -> int:
-            def slow(hypervisor: str, benchmark: str, form: str, iterations: int) -> int:
-                return head.time(hypervisor, benchmark, form, round(iterations * factor))
-            found = 0
-            for done in range(number):
-                found += judge_times(base.time, slow, ("base", "head")).verdict is Verdict.REGRESSION
-                print(f"{factor}: {found} alarms in {done + 1}", file=sys.stderr, flush=True)
-            return found
+class Slowed(Build):
+    """This build, with more to do."""
 
-        print(f"{platform.machine()}, {os.cpu_count()} CPUs; {PAIRS} pairs of {len(TIMED)} loops each\n")
-        print("| slow-down | comparisons | alarms |\n| ---: | ---: | ---: |")
-        for factor, number in ((1.0, identical), (SLOW_DOWN, slowed)):
-            print(f"| {100 * (factor - 1):.0f} % | {number} | {comparisons(number, factor)} |", flush=True)
+    def __init__(self, factor: float) -> None:
+        super().__init__(str(ROOT))
+        self.factor = factor
+
+    def time(self, hypervisor: str, benchmark: str, form: str, iterations: int) -> int:
+        return super().time(hypervisor, benchmark, form, round(iterations * self.factor))
+
+
+def alarms(number: int, factor: float) -> int:
+    """Of so many comparisons."""
+    found = 0
+    for done in range(number):
+        found += judge_times(partial(Slowed, 1.0), partial(Slowed, factor)).verdict is Verdict.REGRESSION
+        print(f"{factor}: {found} alarms in {done + 1}", file=sys.stderr, flush=True)
+    return found
+
+
+def study(identical: int, slowed: int) -> None:
+    print(f"{platform.machine()}, {os.cpu_count()} CPUs; {PAIRS} pairs of {len(TIMED)} loops each\n")
+    print("| slow-down | comparisons | alarms |\n| ---: | ---: | ---: |")
+    for factor, number in ((1.0, identical), (SLOW_DOWN, slowed)):
+        print(f"| {100 * (factor - 1):.0f} % | {number} | {alarms(number, factor)} |", flush=True)
 
 
 if __name__ == "__main__":

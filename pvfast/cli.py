@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import click
@@ -397,8 +398,8 @@ def host_time(ctx: click.Context, base: str, head: str | None, pairs: int, as_js
     from pvfast.report.progress import progress_bar
 
     own = os.path.dirname(os.path.dirname(os.path.abspath(pvfast.__file__)))
-    with Build(base) as first, Build(head or own) as second, progress_bar() as report:
-        found = judge_times(first.time, second.time, (base, head or "this pvfast"), pairs, report)
+    with progress_bar() as report:
+        found = judge_times(partial(Build, base), partial(Build, head or own), pairs, report)
     _print(formats.times_to_json(found)) if as_json else _print(formats.times_to_text(found))
     ctx.exit(found.verdict)
 

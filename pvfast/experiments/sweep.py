@@ -242,12 +242,16 @@ def measure(group: tuple[Point, ...], identity: str) -> tuple[Row, ...]:
 
 @cache
 def build_identity() -> str:
-    """A name for what computes: a hash of every file of the installed package that takes part."""
-    root = Path(pvfast.__file__).parent
+    """A name for what computes: the release, and the hash of its package."""
+    return f"{pvfast.__version__}+{package_hash(Path(pvfast.__file__).parent)}"
+
+
+def package_hash(root: Path) -> str:
+    """A hash of every file of an installed package that takes part in a measurement, in 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for path in sorted(each for each in root.rglob("*") if each.suffix in (".py", ".S", ".so", ".pyd")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return f"{pvfast.__version__}+{digest.hexdigest()[:16]}"
+    return digest.hexdigest()[:16]
 
 
 @cache

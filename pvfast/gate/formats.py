@@ -196,7 +196,11 @@ def _escape(text: str, more: Iterable[str] = "") -> str:
 
 def times_to_text(report: TimeReport) -> str:
     """A comparison of host times, for people."""
-    lines = [f"host time: {report.head} over {report.base}; median and {CONFIDENCE:.0%} interval"]
+    lines = [f"{name}: {origin.place}: {origin.package}, build {origin.hash}"
+             for name, origin in (("base", report.base), ("head", report.head))]
+    if report.same_build:
+        lines.append("base and head are the same build: what differs is no change of the core")
+    lines.append(f"host time: head over base; median and {CONFIDENCE:.0%} interval")
     lines += [f"  {row.name}: {row.ratio:.3f} ({row.low:.3f} to {row.high:.3f}), {row.pairs} pairs"
               for row in report.rows]
     lines += [f"  slower, and again in a second run: {row.name}: {row.ratio:.3f} ({row.low:.3f} to {row.high:.3f})"

@@ -2,7 +2,8 @@
 
 The builds run the same guest loops in turn, each in a process of its own, so that what disturbs the host disturbs
 both. The ratio of each pair counts, and of the pairs the median with its bootstrap interval; a build fails only when
-the lower end of it says so, twice. Nothing here mixes with the exact figures. Next: ``formats.py``.
+the lower end of it says so, twice, in other processes: where a process happens to lie in memory is no property of its
+build. Nothing here mixes with the exact figures. Next: ``formats.py``.
 """
 
 import json
@@ -11,12 +12,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
 from pvfast.errors import GuestError
+from pvfast.experiments.sweep import package_hash
 from pvfast.gate.check import Verdict
 
 #: What is timed: hypervisor, benchmark of the built-in guest, form of its sites. The dispatch path on bare hardware and
@@ -33,11 +36,13 @@ _SAMPLE_NS = 2_000_000
 _RUNS = 3                       # of a sample: the fastest counts
 _SEED = 20061122
 
-#: Run by each build's own Python: answers a line of JSON with nanoseconds.
+#: Run by each build's own Python: says where its pvfast is, then answers each line of JSON with nanoseconds.
 _SERVER = """
 import json, sys, time
+import pvfast
 from pvfast.experiments import GuestRun, settings
 from pvfast.guest import build
+print(pvfast.__file__, flush=True)
 runs = {}
 for line in sys.stdin:
     hypervisor, benchmark, form, iterations, times = json.loads(line)
@@ -54,6 +59,25 @@ for line in sys.stdin:
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What was timed.
+
+    Attributes
+    ----------
+    place : str
+        As it was asked for.
+    package : str
+        The folder of the package that answered.
+    hash : str
+        Of that package, as `package_hash` has it.
+    """
+
+    place: str
+    package: str
+    hash: str
+
+
 class Build:
     """A process that runs guests on one build.
 
@@ -63,6 +87,10 @@ class Build:
         A Python interpreter in whose environment pvfast is installed, or a folder that holds the package with its core
         built in it, as a source tree does.
 
+    Attributes
+    ----------
+    origin : Origin
+
     Raises
     ------
     GuestError
@@ -71,18 +99,19 @@ class Build:
 
     def __init__(self, place: str) -> None:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        if os.path.isdir(place):
+        is_folder = os.path.isdir(place)
+        if is_folder:
             environment["PYTHONPATH"] = os.path.abspath(place)
-            command = [sys.executable]
-        else:
-            command = [place]
-        self.place = place
-        try:
-            self._process = subprocess.Popen([*command, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                             stderr=subprocess.PIPE, text=True, env=environment,
-                                             cwd=os.path.dirname(os.path.abspath(place)))
+        try:        # -P: or a pvfast in the current folder would be taken for the interpreter's
+            self._process = subprocess.Popen([sys.executable if is_folder else place, "-P", "-c", _SERVER], text=True,
+                                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                             env=environment)
         except OSError as error:
             raise GuestError(f"{place} is neither a Python nor a folder with pvfast in it: {error.strerror}") from None
+        package = Path((self._answer() or self._fail(f"{place} has no pvfast that can run")).strip()).parent
+        if is_folder and not package.parent.samefile(place):
+            self._fail(f"{place} has no pvfast in it: {sys.executable} took {package}")
+        self.origin = Origin(place, str(package), package_hash(package))
 
     def __enter__(self) -> Self:
         return self
@@ -95,16 +124,22 @@ class Build:
     def time(self, hypervisor: str, benchmark: str, form: str, iterations: int) -> int:
         """Host nanoseconds of a run of so many iterations: the least of a few."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps((hypervisor, benchmark, form, iterations, _RUNS)) + "\n")
             self._process.stdin.flush()
-            return int(self._process.stdout.readline())
+            return int(self._answer())
         except (OSError, ValueError):
-            self._process.kill()
-            lines = self._process.communicate()[1].strip().splitlines()
-            raise GuestError(f"{self.place} cannot run {benchmark} under {hypervisor}: "
-                             f"{lines[-1] if lines else 'it ended'}") from None
+            self._fail(f"{self.origin.place} cannot run {benchmark} under {hypervisor}")
+
+    def _answer(self) -> str:
+        """A line; empty when the process has ended."""
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def _fail(self, what: str) -> NoReturn:
+        self._process.kill()
+        lines = self._process.communicate()[1].strip().splitlines()
+        raise GuestError(f"{what}: {lines[-1]}" if lines else what) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +173,15 @@ class TimeReport:
 
     Attributes
     ----------
-    base, head : str
+    base, head : Origin
     rows : tuple of TimedRow
         Of the first run.
     confirmed : tuple of TimedRow
         Of the second run of those that seemed slower, that were slower again.
     """
 
-    base: str
-    head: str
+    base: Origin
+    head: Origin
     rows: tuple[TimedRow, ...]
     confirmed: tuple[TimedRow, ...]
 
@@ -155,9 +190,15 @@ class TimeReport:
         """`Verdict.REGRESSION` when a loop was slower twice."""
         return Verdict.REGRESSION if self.confirmed else Verdict.PASS
 
+    @property
+    def same_build(self) -> bool:
+        """Whether a build was compared with itself: then the ratios are what the method itself is wrong by."""
+        return self.base.hash == self.head.hash
+
     def as_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
-        return {"kind": "host time", "schema": 1, "base": self.base, "head": self.head, "verdict": self.verdict.name,
+        return {"kind": "host time", "schema": 1, "verdict": self.verdict.name.lower(), "exit_code": int(self.verdict),
+                "base": asdict(self.base), "head": asdict(self.head), "same_build": self.same_build,
                 "threshold": THRESHOLD, "confidence": CONFIDENCE, "rows": [asdict(row) for row in self.rows],
                 "confirmed": [asdict(row) for row in self.confirmed]}
 
@@ -220,20 +261,26 @@ def compare_times(base: Timer, head: Timer, timed: Sequence[tuple[str, str, str]
     return tuple(TimedRow(" ".join(what), *median_interval(ratios[what]), pairs) for what in timed)
 
 
-def judge_times(base: Timer, head: Timer, names: tuple[str, str], pairs: int = PAIRS,
+def judge_times(base: Callable[[], Build], head: Callable[[], Build], pairs: int = PAIRS,
                 progress: Callable[[int, int, str], None] | None = None) -> TimeReport:
-    """Compare two builds, and once more what seems slower.
+    """Compare two builds, and once more what seems slower, in new processes.
 
     Parameters
     ----------
     base, head : callable
-        `Build.time` of each.
-    names : (str, str)
-        Of base and head, for the report.
+        Starts a process of each.
     pairs, progress
         As for `compare_times`.
+
+    Raises
+    ------
+    GuestError
+        As `Build`.
     """
-    rows = compare_times(base, head, pairs=pairs, progress=progress)
+    def compare(timed: Sequence[tuple[str, str, str]]) -> tuple[Origin, Origin, tuple[TimedRow, ...]]:
+        with base() as first, head() as second:
+            return first.origin, second.origin, compare_times(first.time, second.time, timed, pairs, progress)
+    base_origin, head_origin, rows = compare(TIMED)
     doubtful = [what for what, row in zip(TIMED, rows, strict=True) if row.slower]
-    again = compare_times(base, head, doubtful, pairs, progress) if doubtful else ()
-    return TimeReport(*names, rows, tuple(row for row in again if row.slower))
+    again = compare(doubtful)[-1] if doubtful else ()
+    return TimeReport(base_origin, head_origin, rows, tuple(row for row in again if row.slower))
