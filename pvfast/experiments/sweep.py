@@ -11,11 +11,12 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import pvfast
@@ -28,6 +29,8 @@ from pvfast.images import load_kernel
 from pvfast.processor import MODEL_FILE
 
 Progress = Callable[[int, int, str], None]
+#: What makes an error's row: beside pvfast's own, a file that cannot be read, and a name that no file can have.
+_NOT_MEASURED = (PvfastError, OSError, ValueError)
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -44,6 +47,11 @@ class Point:
         One of `FORMS`; of an image ``indirect`` (as compiled) or ``patched``.
     image : str
         Path of a 32-bit kernel image, which runs natively; empty: the built-in guest kernel.
+
+    Raises
+    ------
+    ArgumentError
+        One of them is no str: a point has to mean the same in a journal and to every worker.
     """
 
     benchmark: str
@@ -52,6 +60,11 @@ class Point:
     era: str = "2.6.20"
     form: str = "patched"
     image: str = ""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not isinstance(value := getattr(self, field.name), str):
+                raise ArgumentError(f"the {field.name} of a point is a name, not {value!r}")
 
     @property
     def machine(self) -> tuple[str, str, str, str, str]:
@@ -145,13 +158,22 @@ def points(
 ) -> tuple[Point, ...]:
     """Every combination, sorted.
 
+    Raises
+    ------
+    ArgumentError
+        A single name stands where there have to be several, or something else than a name.
+
     Examples
     --------
     >>> len(points(["null", "open"], ["native", "xen"], ["pentium4", "k8"]))
     24
     """
-    return tuple(sorted(Point(*each) for each in itertools.product(benchmarks, hypervisors, processors, eras, forms,
-                                                                   images)))
+    axes = {"benchmarks": benchmarks, "hypervisors": hypervisors, "processors": processors, "eras": eras,
+            "forms": forms, "images": images}
+    for name, values in axes.items():
+        if isinstance(values, str):
+            raise ArgumentError(f"{name} has to be several names, not {values!r}: give [{values!r}]")
+    return tuple(sorted(Point(*each) for each in itertools.product(*axes.values())))
 
 
 def sweep(
@@ -181,36 +203,50 @@ def sweep(
 
     Raises
     ------
+    ArgumentError
+        There is something else than points among them.
     PvfastError
-        A worker has another build of pvfast than this process, or the journal is another build's.
+        A worker has another build of pvfast than this process, or the journal is another build's or none. Whatever is
+        raised, what has been measured by then is in the journal, and what has not been begun is cancelled.
 
     Examples
     --------
     >>> [row.cycles for row in sweep([Point("iret"), Point("irq_disable", "xen")]).rows]
     [200, 2]
     """
+    points = list(points)
+    for point in points:
+        if not isinstance(point, Point):
+            raise ArgumentError(f"{point!r} is no Point: points() makes them of names")
     wanted = sorted(set(points))
     known = {} if journal is None else _read_journal(Path(journal))
     rows = {point: known[point] for point in wanted if point in known}
     missing = [point for point in wanted if point not in rows]
     groups = [tuple(group) for _, group in itertools.groupby(sorted(missing, key=lambda point: point.machine),
                                                              key=lambda point: point.machine)]
-    own = ThreadPoolExecutor(os.cpu_count()) if executor is None else None
-    chosen = own or executor
-    assert chosen is not None
-    try:
-        futures: dict[Future[tuple[Row, ...]], tuple[Point, ...]] = {
-            chosen.submit(measure, group, build_identity()): group for group in groups}
-        for future in as_completed(futures):
-            found = future.result()
-            rows |= {row.point: row for row in found}
-            if journal is not None:
-                _append(Path(journal), found)
-            if progress:
-                progress(len(rows), len(wanted), " ".join(filter(None, found[0].point.machine)))
-    finally:
-        if own is not None:
-            own.shutdown(cancel_futures=True)
+
+    def keep(found: tuple[Row, ...]) -> None:
+        if journal is not None:
+            _append(Path(journal), found)
+        rows.update((row.point, row) for row in found)
+
+    futures: list[Future[tuple[Row, ...]]] = []
+    with ThreadPoolExecutor(os.cpu_count()) if executor is None else nullcontext(executor) as chosen:
+        try:
+            for group in groups:
+                futures.append(chosen.submit(measure, group, build_identity()))
+            for future in as_completed(futures):
+                keep(future.result())
+                if progress:
+                    progress(len(rows), len(wanted), " ".join(filter(None, future.result()[0].point.machine)))
+        except BaseException:
+            begun = [future for future in futures if not future.cancel()]
+            if executor is None:
+                wait(begun)             # as the end of the threads does anyway
+            for future in begun:
+                if future.done() and future.exception() is None and future.result()[0].point not in rows:
+                    keep(future.result())
+            raise
     return Table(tuple(rows[point] for point in wanted))
 
 
@@ -229,13 +265,13 @@ def measure(group: tuple[Point, ...], identity: str) -> tuple[Row, ...]:
     rows = []
     try:
         run = None if image else GuestRun(_setting(era, hypervisor), form, processor)
-    except (PvfastError, ValueError) as error:
+    except _NOT_MEASURED as error:
         return tuple(Row(point, error=str(error)) for point in group)
     for point in group:
         try:
             counts = _image_counts(point) if run is None else _guest_counts(run, point.benchmark)
             rows.append(Row(point, counts.instructions, counts.cycles))
-        except (PvfastError, OSError) as error:
+        except _NOT_MEASURED as error:
             rows.append(Row(point, error=str(error)))
     return tuple(rows)
 
@@ -283,15 +319,23 @@ def _read_journal(path: Path) -> dict[Point, Row]:
     """Whole lines only: the last one may have been cut off by what interrupted the sweep."""
     if not path.exists():
         return {}
+    foreign = PvfastError(f"{path} is no journal of a sweep: name another file, or remove it")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    except UnicodeDecodeError:
+        raise foreign from None
     rows = {}
-    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+    for line in lines:
         try:
             value = json.loads(line)
             identity, inputs = value.pop("build"), value.pop("inputs")
             figures = {name: value.pop(name) for name in ("instructions", "cycles", "error")}
             row = Row(Point(**value), **figures)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise PvfastError(f"{path} is no journal of a sweep: name another file, or remove it") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise foreign from None
+        kinds = tuple(map(type, figures.values()))
+        if kinds != ((NoneType, NoneType, str) if row.error else (int, int, str)):
+            raise foreign
         if identity != build_identity():
             raise PvfastError(f"{path} was begun by pvfast build {identity}, this is {build_identity()}: finish it "
                               "with that build, or begin another journal")
@@ -305,7 +349,7 @@ def _inputs(point: Point) -> str:
     digest = hashlib.sha256()
     names = [name for name in (point.image, point.processor) if name == point.image or name.endswith(MODEL_FILE)]
     for name in filter(None, names):
-        with suppress(OSError):
+        with suppress(OSError, ValueError):     # measuring says what is wrong with it
             digest.update(Path(name).read_bytes())
     return digest.hexdigest()[:16] if any(names) else ""
 

@@ -123,7 +123,7 @@ def build(era: str = "2.6.20", hypervisor: str = Native.name) -> GuestImage:
     True
     """
     known = NATIVE_ERAS if hypervisor == Native.name else GUEST_ERAS
-    if paravirt_era(era).name not in known:
+    if era not in known:
         raise PvfastError(f"the guest kernel is not written for the operations of Linux {era} under {hypervisor}: "
                           f"choose {' or '.join(known)}")
     return _assembled(era, hypervisor if find_hypervisor(hypervisor).guest_source else Native.name)
