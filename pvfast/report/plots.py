@@ -38,6 +38,7 @@ _ROOM = _WIDTH - _LABEL - _VALUE
 _BAR = 10
 _GAP = 24               # between panels
 _MARK = 4
+_AXIS_LABELS = 4        # that fit beside each other
 _LINES_HEIGHT = 130
 _WORKLOADS = workload_names()
 
@@ -199,6 +200,7 @@ def interval_panel(processor: str, found: Sequence[Sensitivity], decades: tuple[
     panel = Panel(f"{processor}: overhead of indirect calls, per cent", "; ".join(
         f"{row.benchmark} {row.percent} ({row.low} to {row.high})" for row in found))
     first, last = decades
+    labelled = math.ceil((last - first) / (_AXIS_LABELS - 1))       # every decade, or every second, third ...
     top, bottom = 4, 4 + _LINE * len(found)
 
     def place(percent: float) -> float:
@@ -208,8 +210,9 @@ def interval_panel(processor: str, found: Sequence[Sensitivity], decades: tuple[
     for decade in range(first, last + 1):
         x = place(10.0 ** decade)
         panel.line((x, top), (x, bottom), "grid")
-        panel.text(x, bottom + 12, f"{10.0 ** decade:g}", "middle faint")
-    panel.text(_WIDTH, bottom + 12, "per cent", "end faint")
+        if (decade - first) % labelled == 0:
+            panel.text(x, bottom + 12, f"{10.0 ** decade:g}", "middle faint")
+    panel.text(_WIDTH, bottom + 12, "%", "end faint")
     for row in found:
         left, middle, right = map(place, (row.low, row.percent, row.high))
         panel.text(_LABEL - 6, top + 12, row.benchmark, "end")

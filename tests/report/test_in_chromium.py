@@ -1,9 +1,12 @@
 """The page in a real Chromium: what is on it, what clicks and typing do, both themes, a phone, and no requests."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
+from pvfast.experiments.sensitivity import Sensitivity
+from pvfast.report import plots
 from pvfast.report.contents import Contents
 from pvfast.report.html import render_page
 from pvfast.report.provenance import this_run
@@ -41,6 +44,25 @@ def test_shows_what_was_measured(page: Page, contents: Contents) -> None:
     drawings = page.evaluate("[...document.querySelectorAll('#operations svg')].map("
                              "svg => svg.getBoundingClientRect().height)")
     assert drawings and all(height > 40 for height in drawings)
+
+
+OVERLAPPING = """[...document.querySelectorAll("#axes svg")].flatMap(svg => {
+    const words = [...svg.querySelectorAll("text")];
+    const boxes = words.map(element => element.getBoundingClientRect());
+    return words.flatMap((element, i) => words.filter((_, j) => j > i && boxes[i].left < boxes[j].right &&
+        boxes[j].left < boxes[i].right && Math.abs(boxes[i].top - boxes[j].top) < 3)
+        .map(other => `${element.textContent} | ${other.textContent}`));
+})"""
+
+
+def test_the_words_on_an_axis_are_clear_of_each_other(page: Page) -> None:
+    found = [Sensitivity("null", 1.0, 0.5, 2.0, ())]
+    panels = [plots.interval_panel("k8", found, (first, last)) for first in (-2, -1, 0) for last in range(1, 7)]
+    text = f"<div id=axes>{''.join(panel.svg() for panel in panels)}</div>"
+    page.evaluate(f"document.body.insertAdjacentHTML('beforeend', {json.dumps(text)})")
+    assert page.evaluate("document.querySelectorAll('#axes text').length") > 4 * len(panels)
+    assert page.evaluate(OVERLAPPING) == []
+    page.evaluate("document.getElementById('axes').remove()")
 
 
 def test_asks_for_nothing_and_complains_of_nothing(page: Page) -> None:
