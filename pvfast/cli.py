@@ -155,6 +155,8 @@ def run(ctx: click.Context, hypervisor: str, names: Sequence[str], image: str | 
         tables.show(tables.trace_report(f"{names[0]} under {hypervisor}", trace_iteration(hypervisor, names[0])))
         return
     chosen = HYPERVISORS if hypervisor == "all" else (hypervisor,)
+    if plot is not None:
+        _check_output(plot)
     with progress_bar() as report:
         matrix = run_matrix(chosen, names, host_time=host_time, processor=processor, progress=report)
     if plot is not None:
@@ -177,15 +179,18 @@ def report(output: str, asv_results: str | None) -> None:
     It has the matrix, histograms of operations, overheads by processor model, a profile by guest symbol, every patch
     site, and asv's history.
     """
-    from pvfast.report.contents import ASV_RESULTS, gather
+    from pvfast.report.contents import gather
+    from pvfast.report.history import read_history, usual_history
     from pvfast.report.html import render_page
     from pvfast.report.progress import progress_bar
     from pvfast.report.provenance import this_run
 
-    if asv_results is None and os.path.isdir(ASV_RESULTS):
-        asv_results = ASV_RESULTS
+    _check_output(output)
+    history, problem = usual_history() if asv_results is None else (read_history(asv_results), "")
+    if problem:
+        click.echo(f"pvfast: the page has no history: {problem}", err=True)
     with progress_bar() as progress:
-        contents = gather(asv_results=asv_results, progress=progress)
+        contents = gather(history=history, progress=progress)
     _write(output, render_page(contents, this_run()))
     click.echo(output)
 
@@ -441,6 +446,20 @@ def _tell_ci(report: Any) -> None:
         _write(summary, formats.to_markdown(report), mode="a")
     if os.environ.get("GITHUB_ACTIONS") == "true" and (annotation := formats.to_annotation(report)):
         click.echo(annotation, err=True)
+
+
+def _check_output(path: str) -> None:
+    """Find out before the work that a file cannot be written; opening it would truncate it, or end a pipe's reader."""
+    folder, name = os.path.split(path)
+    if os.path.isdir(path):
+        problem = errno.EISDIR
+    elif not (name and os.path.isdir(folder or os.curdir)):
+        problem = errno.ENOENT
+    elif not os.access(path if os.path.exists(path) else folder or os.curdir, os.W_OK):
+        problem = errno.EACCES
+    else:
+        return
+    raise OSError(problem, os.strerror(problem), path)
 
 
 def _write(path: str, text: str, mode: str = "w") -> None:

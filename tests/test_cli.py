@@ -9,15 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 import pvfast
+from pvfast import experiments
 from pvfast.cli import cli
 from pvfast.isa.forms import FORMS as ISA_FORMS
 from pvfast.processor import MODELS
+from pvfast.report import contents
 from tests.images.synthetic import Kernel
 
 COMMANDS = ("run", "report", "sites", "patch", "models", "calibrate", "isa")
@@ -143,9 +146,39 @@ def test_run_plots_to_a_file(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "irq_disable" in result.stdout
     assert path.read_text(encoding="utf-8").startswith("<svg ")
-    result = call("run", "native", "irq_disable", "--no-host-time", "--plot", tmp_path / "absent" / "run.svg")
-    assert result.exit_code == 1
-    assert result.stderr.startswith("pvfast: error: cannot use ")
+
+
+@pytest.mark.parametrize(("command", "name"), [(("report", "-o"), "page.html"), (("run", "--plot"), "run.svg")])
+def test_what_cannot_be_written_is_found_before_the_work(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], name: str) -> None:
+    monkeypatch.setattr(contents, "gather", None)
+    monkeypatch.setattr(experiments, "run_matrix", None)
+    (tmp_path / name).mkdir()
+    (tmp_path / "locked").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "locked")
+    for path, problem in ((tmp_path / "absent" / name, "No such file or directory"),
+                          (tmp_path / name, "Is a directory"), (tmp_path / "locked" / name, "Permission denied")):
+        result = call(*command, path)
+        assert (result.exit_code, result.stderr) == (1, f"pvfast: error: cannot use '{path}': {problem}\n")
+    assert sorted(each.name for each in tmp_path.rglob("*")) == sorted(["locked", name])
+
+
+@pytest.mark.parametrize("written", [None, '{"version": 2, "disp'])
+def test_a_history_that_nobody_asked_for_may_be_broken(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str | None) -> None:
+    monkeypatch.setattr(contents, "gather", partial(contents.gather, ["native"], ["irq_disable"], ["k8"]))
+    monkeypatch.chdir(tmp_path)
+    results = Path(".asv", "results")
+    results.mkdir(parents=True)
+    if written is not None:
+        (results / "benchmarks.json").write_text(written)
+    result = call("report", "-o", "page.html")
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"pvfast: the page has no history: {results / 'benchmarks.json'}: ")
+    assert "</html>" in Path("page.html").read_text(encoding="utf-8")
+    Path("page.html").unlink()
+    assert call("report", "-o", "page.html", "--asv", results).exit_code == 1
+    assert not Path("page.html").exists()
 
 
 def test_report_refuses_a_folder_that_is_not_asvs(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 Next: ``html.py``, which writes it down.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -15,11 +14,9 @@ from pvfast.experiments.tracing import profile
 from pvfast.experiments.workloads import settings
 from pvfast.guest import build
 from pvfast.processor import MODELS, load_model
-from pvfast.report.history import History, read_history
+from pvfast.report.history import History
 from pvfast.report.provenance import versions
 
-#: Where asv puts its results, unless its configuration says otherwise.
-ASV_RESULTS = os.path.join(".asv", "results")
 #: The forms that a profile shows.
 PROFILED = ("indirect", "patched")
 #: By workload, hypervisor and form: instructions by label.
@@ -39,7 +36,7 @@ class Contents:
         As `Profiles` has it.
     sites : tuple of GuestSite
     history : History or None
-        When asv's results were given.
+        asv's, where it has run.
     versions : tuple of (str, str)
         What the figures depend on.
     """
@@ -67,7 +64,7 @@ def gather(
     hypervisors: Iterable[str] = HYPERVISORS,
     benchmarks: Iterable[str] = (),
     processors: Iterable[str] | None = None,
-    asv_results: str | None = None,
+    history: History | None = None,
     progress: Progress | None = None,
 ) -> Contents:
     """Measure everything that the page shows.
@@ -78,19 +75,16 @@ def gather(
         As `run_matrix` takes them.
     processors : iterable of str, optional
         Models to compare; `ranged_processors` unless given.
-    asv_results : str, optional
-        A folder that asv writes its results to.
+    history : History, optional
+        From `read_history` or `usual_history`.
     progress : callable, optional
         Called with (done, total, what comes next), for each part anew.
 
     Raises
     ------
-    HistoryError
-        The folder does not hold asv's results.
     PvfastError
         As `run_matrix`.
     """
-    history = None if asv_results is None else read_history(asv_results)
     hypervisors, benchmarks = tuple(sorted(hypervisors)), tuple(benchmarks)
     processors = ranged_processors() if processors is None else tuple(processors)
     matrix = run_matrix(hypervisors, benchmarks, progress=progress)

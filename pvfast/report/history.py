@@ -16,6 +16,8 @@ from typing import Any
 
 from pvfast.errors import PvfastError
 
+#: Where asv puts its results, unless its configuration says otherwise.
+ASV_RESULTS = Path(".asv", "results")
 #: asv's own; it upgrades older files by ``asv update``.
 RESULTS_VERSION = 2
 #: Whole numbers are counted, and any change is a step. Others may be ratios of times: a step moves by more than this.
@@ -106,6 +108,21 @@ class History:
 
     commits: tuple[Commit, ...]
     benchmarks: tuple[BenchmarkHistory, ...]
+
+
+def usual_history() -> tuple[History | None, str]:
+    """The history in `ASV_RESULTS`, if that is there, and what is wrong with it: nobody has named it, so nobody has to
+    mend it.
+
+    Returns
+    -------
+    tuple of (History or None, str)
+        An empty text when there is nothing to tell.
+    """
+    try:
+        return (read_history(ASV_RESULTS) if ASV_RESULTS.is_dir() else None), ""
+    except HistoryError as error:
+        return None, str(error)
 
 
 def read_history(folder: str | Path) -> History:
