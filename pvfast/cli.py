@@ -7,6 +7,7 @@ Each command calls one function of pvfast and one of ``pvfast/report``, which it
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import sys
