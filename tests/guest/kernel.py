@@ -5,7 +5,7 @@ from pvfast.guest import GuestImage
 from pvfast.paravirt.hypervisors import Hypervisor
 from pvfast.paravirt.hypervisors import hypervisor as find_hypervisor
 
-BOOT_INSTRUCTIONS = 200_000
+BOOT_INSTRUCTIONS = 500_000
 BENCH_INSTRUCTIONS = 10_000_000
 FAULT_RECORD = ("vector", "error_code", "eip", "cs", "eflags", "esp", "eax", "cr2", "count")
 
@@ -16,10 +16,11 @@ class Kernel:
     Its variables are looked at where they are in memory, whatever a shadow page table has of them.
     """
 
-    def __init__(self, image: GuestImage, hypervisor: str | Hypervisor = "native", ram: str = "16M") -> None:
+    def __init__(self, image: GuestImage, hypervisor: str | Hypervisor = "native", ram: str = "16M",
+                 processor: str = "generic") -> None:
         self.image = image
         self.hypervisor = find_hypervisor(hypervisor) if isinstance(hypervisor, str) else hypervisor
-        self.machine = pvfast.Machine(ram=ram, hypervisor=self.hypervisor)
+        self.machine = pvfast.Machine(ram=ram, processor=processor, hypervisor=self.hypervisor)
         self.hypervisor.start(self.machine, image)
 
     def boot(self) -> "Kernel":

@@ -1,6 +1,7 @@
 """Small user programs, as text, for a guest kernel that has booted, natively or under a hypervisor."""
 
 from pvfast.assembly import assemble
+from pvfast.guest import GuestImage
 from pvfast.guest.prelude import USER_TEXT
 from tests.guest.kernel import Kernel
 
@@ -31,10 +32,20 @@ _MACROS = """
 """
 
 
+def program(text: str) -> bytes:
+    return assemble(_MACROS + text, USER_TEXT).code
+
+
+def with_program(image: GuestImage, text: str) -> GuestImage:
+    """A kernel that has a program in the place of the built-in ones; it starts it as any of them, iterations in EBX."""
+    at = image.labels["user_text_page"] - image.linear
+    code = program(text)
+    return image.with_patches(image.code[:at] + code + image.code[at + len(code):])
+
+
 def start_program(guest: Kernel, text: str, iterations: int = 1) -> None:
     """Put a program in the place of the built-in ones, and the machine where it starts it, `iterations` in EBX."""
-    code = assemble(_MACROS + text, USER_TEXT).code
-    guest.write(guest.image.labels["user_text_page"], code)
+    guest.write(guest.image.labels["user_text_page"], program(text))
     guest.enter("null", iterations)
 
 

@@ -200,6 +200,7 @@ def test_a_return_to_no_segment_is_the_programs_fault(booted: Kernel, offset: in
 
 
 FORK, WRITE_LDT, MODIFY_LDT, REBOOT, WAITPID = 2, 0x11, 123, 88, 7
+SUSPEND = f"call {REBOOT}, $0xfee1dead, $672274793, $0xd000fce2\n"
 ENODEV = 19
 LDT = f"entry: .long 1, {COUNT}, 0xfff, 0x41\n"
 
@@ -266,13 +267,12 @@ def test_a_watchpoint_is_a_signal(booted: Kernel) -> None:
 def test_the_processor_wakes_up_as_it_went_to_sleep(booted: Kernel) -> None:
     cpu = booted.machine.cpu
     before = (cpu.cr0, cpu.cr3, cpu.cr4, cpu.gdtr, cpu.idtr)
-    suspend = f"call {REBOOT}, $0xfee1dead, $672274793, $0xd000fce2\nexit %eax"
-    assert run_program(booted, suspend) == 0
+    assert run_program(booted, f"{SUSPEND}exit %eax") == 0
     assert (cpu.cr0, cpu.cr3, cpu.cr4, cpu.gdtr, cpu.idtr) == before
     assert booted.fault()["count"] == 0
 
 
 def test_a_guest_of_a_hypervisor_does_not_suspend(guest: Kernel) -> None:
     expected = -ENODEV if guest.word("paravirt_ops", 1) else 0
-    assert run_program(guest, f"call {REBOOT}, $0xfee1dead, $672274793, $0xd000fce2\nexit %eax") == expected
+    assert run_program(guest, f"{SUSPEND}exit %eax") == expected
     assert run_program(guest, f"call {REBOOT}, $0xfee1dead, $1, $0xd000fce2\nexit %eax") == -EINVAL
