@@ -28,7 +28,7 @@ SOURCES = (
     # Numbers, layouts and macros; no code
     "constants.S", "structures.S", "operations.S", "atomic.S",
     # Boot, and the ways into the kernel and out of it
-    "head.S", "main.S", "traps.S", "entry.S", "syscalls.S", "syscall_table.S",
+    "head.S", "main.S", "paging_init.S", "traps.S", "entry.S", "syscalls.S", "syscall_table.S",
     # Tasks and memory
     "slab.S", "sched.S", "wait.S", "page_alloc.S", "mm.S", "page_table.S", "mmap.S", "fault.S",
     "fork.S", "exec.S", "exit.S",

@@ -20,6 +20,7 @@
 .equ _PAGE_USER, 0x004
 .equ _PAGE_ACCESSED, 0x020
 .equ _PAGE_DIRTY, 0x040
+.equ _PAGE_GLOBAL, 0x100
 .equ _PAGE_TABLE, 0x067                 /* present, writable, user, accessed, dirty */
 .equ __PAGE_KERNEL, 0x063               /* present, writable, accessed, dirty */
 .equ PAGE_KERNEL_RO, 0x061
@@ -37,6 +38,7 @@
 .equ X86_EFLAGS_IOPL, 0x3000
 .equ X86_EFLAGS_VM, 0x20000
 .equ IOPL_SHIFT, 12
+.equ X86_CR4_PGE, 0x080
 .equ X86_CR4_OSFXSR, 0x200
 .equ DR_LAST_ADDRESS, 3
 .equ DR_STATUS, 6
@@ -47,6 +49,7 @@
 .equ MSR_IA32_SYSENTER_EIP, 0x176
 .equ X86_FEATURE_SEP, 11
 .equ X86_FEATURE_APIC, 9
+.equ X86_FEATURE_PGE, 13
 .equ X86_FEATURE_MMX, 23
 .equ X86_FEATURE_FXSR, 24
 

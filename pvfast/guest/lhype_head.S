@@ -63,7 +63,7 @@ lhype_start_kernel:
 	movl $(lguest_data - PAGE_OFFSET), %edx
 	hcall LGUEST_INIT
 
-	/* Our own page tables for as much memory as there is, instead of the launcher's. */
+	/* Our own page tables for as much memory as there is. paging_init loads them instead of the launcher's. */
 	movl lhype_boot_params, %esi
 	movl BOOT_E820_SIZE(%esi), %ecx
 	shrl $PAGE_SHIFT, %ecx
@@ -83,9 +83,6 @@ lhype_start_kernel:
 	addl $PAGE_SIZE, %eax
 	decl %ecx
 	jnz 4b
-	movl $(swapper_pg_dir - PAGE_OFFSET), %eax
-	call lhype_write_cr3
-	call lhype_flush_tlb_kernel     /* the launcher's kernel mappings are not ours */
 	jmp start_kernel
 
 /* EAX: number, EDX, EBX, ECX: arguments. At once, or in a lazy mode with others when it ends. Destroys EAX. */

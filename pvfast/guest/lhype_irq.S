@@ -52,7 +52,7 @@ lguest_noirq_start:
 	iret
 lguest_noirq_end:
 
-/* The launcher's page tables are at the end of it, and ours have replaced them. */
+/* The launcher's page tables are at the end of it, and ours replace them before anybody gets it. */
 lhype_memory_setup:
 	movl lhype_boot_params, %edx
 	movl BOOT_E820_SIZE(%edx), %eax

@@ -23,7 +23,7 @@ lhype_cpuid:
 	jne 1f
 	andl $0x00002201, (%edi)
 	andl $0x07808101, (%edx)
-	orl $0x00002000, (%edx)         /* global pages: Linux then says what it flushes of the kernel's */
+	orl $(1 << X86_FEATURE_PGE), (%edx)     /* Linux then says what it flushes of the kernel's */
 1:	cmpl $0x80000000, %ecx
 	jne 2f
 	cmpl $0x80000008, (%esi)

@@ -5,7 +5,7 @@
  * Everything that touches the machine goes through paravirt_ops, so this file is the same on both.
  * Leaves: the label boot_done, an idle loop with interrupts enabled. A host stops there, and starts a
  * benchmark (bench.S) or injects an interrupt from there.
- * Next: traps.S (gates), entry.S (what the gates lead to).
+ * Next: paging_init.S; traps.S (gates), entry.S (what the gates lead to).
  */
 
 .text
@@ -17,17 +17,9 @@ start_kernel:
 	paravirt_call arch_setup
 	paravirt_call memory_setup
 	movl %eax, memory_map_name
-	.ifdef PARAVIRT_pagetable_setup_start
-	movl init_mm_pgd, %eax
-	paravirt_call pagetable_setup_start
-	.endif
-	call map_user_program
-	.ifdef PARAVIRT_pagetable_setup_done
-	movl init_mm_pgd, %eax
-	paravirt_call pagetable_setup_done
-	.endif
+	call cpu_init                   /* Linux has the processor's features and %gs since head.S */
+	call paging_init
 	paravirt_hook post_allocator_init
-	call cpu_init
 	call trap_init
 	paravirt_call init_IRQ
 	call time_boot
@@ -113,8 +105,14 @@ check_fpu:
 	paravirt_call write_cr0
 	btl $X86_FEATURE_FXSR, boot_cpu_capability
 	jnc 1f
+	movl $X86_CR4_OSFXSR, %eax
+
+/* (EAX: bits) */
+set_in_cr4:
+	pushl %eax
 	paravirt_call read_cr4
-	orl $X86_CR4_OSFXSR, %eax
+	popl %edx
+	orl %edx, %eax
 	paravirt_call write_cr4
 1:	ret
 
@@ -142,29 +140,6 @@ write_segment:
 	movl $cpu_gdt_table, %eax
 	write_entry write_gdt_entry
 	addl $4, %esp
-	ret
-
-/*
- * The programs' first page in the kernel's own directory, by a page table that is made entry by entry, as pagetable_init
- * does: the place for set_pte, which is not told whose address space it is.
- */
-map_user_program:
-	movl $(user_text_page - PAGE_OFFSET + PAGE_READONLY), %eax
-	paravirt_value make_pte
-	movl %eax, %edx
-	movl $(user_pg_table + USER_TEXT_INDEX * 4), %eax
-	paravirt_call set_pte
-	.ifdef PARAVIRT_alloc_pt
-	xorl %eax, %eax                 /* no task's */
-	movl $((user_pg_table - PAGE_OFFSET) >> PAGE_SHIFT), %edx
-	paravirt_alloc_pt
-	.endif
-	movl $(user_pg_table - PAGE_OFFSET + _PAGE_TABLE), %eax
-	paravirt_value make_pgd
-	movl %eax, %edx
-	movl init_mm_pgd, %eax
-	addl $((USER_TEXT >> PGDIR_SHIFT) * 4), %eax
-	paravirt_call set_pmd
 	ret
 
 /* Print the zero-terminated string at EAX on whatever the hypervisor has for a console. */

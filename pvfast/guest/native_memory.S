@@ -89,10 +89,15 @@ native_flush_tlb_user:
 	movl %eax, %cr3
 	ret
 
-/* No page is global in this kernel, so this too is a reload. */
+/* A load of %cr3 keeps global pages, a change of PGE none. Only for processors that have it. */
 native_flush_tlb_kernel:
-	movl %cr3, %eax
-	movl %eax, %cr3
+	movl %cr4, %eax
+	movl %eax, %edx
+	andl $~X86_CR4_PGE, %edx
+	movl %edx, %cr4                 /* turn off PGE */
+	movl %cr3, %ecx
+	movl %ecx, %cr3                 /* flush TLB */
+	movl %eax, %cr4                 /* turn PGE back on */
 	ret
 
 native_flush_tlb_single:

@@ -69,7 +69,7 @@ restore_processor_state:
 	paravirt_call load_gdt
 	movl $saved_idt, %eax
 	paravirt_call load_idt
-	paravirt_call flush_tlb_kernel
+	call __flush_tlb_all
 
 	/* The TSS is marked busy in the table; loading it again needs one that is not. */
 	call set_tss_desc

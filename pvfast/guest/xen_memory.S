@@ -11,7 +11,10 @@
 
 .text
 
-/* CPUID 1 without what Xen does not virtualize: the local APIC, and sysenter, which would land in ring 0. */
+/*
+ * CPUID 1 without what Xen does not virtualize: the local APIC, sysenter, which would land in ring 0, and global pages,
+ * which Xen keeps to itself: it refuses an entry of that kind.
+ */
 xen_cpuid:
 	pushl (%eax)
 	pushl 8(%esp)                   /* the fourth argument once more */
@@ -20,7 +23,7 @@ xen_cpuid:
 	popl %eax
 	cmpl $1, %eax
 	jne 1f
-	andl $~((1 << X86_FEATURE_SEP) | (1 << X86_FEATURE_APIC)), (%edx)
+	andl $~((1 << X86_FEATURE_SEP) | (1 << X86_FEATURE_APIC) | (1 << X86_FEATURE_PGE)), (%edx)
 1:	ret
 
 xen_read_cr2:

@@ -28,6 +28,7 @@ from pvfast.paravirt.hypervisors.kvm_interface import (
     KvmMmuOp,
 )
 from pvfast.processor.costs import COST_CLASSES
+from tests.guest.kernel import BOOT_INSTRUCTIONS
 
 CODE, BUFFER, TABLE = 0x1000, 0x2000, 0x3000
 WORLD_SWITCH = ("vm_exit", "hypercall")
@@ -145,7 +146,8 @@ def test_the_kernel_uses_what_it_is_offered(image: GuestImage, feature: int) -> 
     kvm = Less()
     machine = pvfast.Machine(hypervisor=kvm)
     kvm.start(machine, image)
-    assert machine.run(until=image.labels["boot_done"], max_instructions=200_000).reason is pvfast.StopReason.UNTIL
+    stop = machine.run(until=image.labels["boot_done"], max_instructions=BOOT_INSTRUCTIONS)
+    assert stop.reason is pvfast.StopReason.UNTIL
     for name, needed in (("set_pte", KVM_FEATURE_MMU_OP), ("get_wallclock", KVM_FEATURE_CLOCKSOURCE)):
         prefix = "native" if needed == feature else "kvm"
         assert word(machine, image.pointers[name]) == image.labels[f"{prefix}_{name}"]

@@ -25,22 +25,25 @@ PROTECTED_MODE = 0x11
 PAGE_FAULT = 14
 WITH_ERROR_CODE = (8, 10, 11, 12, 13, PAGE_FAULT, 17)
 """SDM 3:6.15."""
-P, W, U, D = 1, 2, 4, 0x40
+P, W, U, D, G = 1, 2, 4, 0x40, 0x100
+PGE = 0x80
 TRAP_GATE, IF = 0x100, 0x200
 GENERAL = ("eax", "ecx", "edx", "ebx", "ebp", "esi", "edi")
 REGISTERS = {name: getattr(uc_x86, f"UC_X86_REG_{name.upper()}") for name in (
-    *GENERAL, "esp", "eip", "eflags", "cs", "ss", "ds", "es", "fs", "gs", "cr0", "cr2", "cr3", "gdtr", "idtr")}
+    *GENERAL, "esp", "eip", "eflags", "cs", "ss", "ds", "es", "fs", "gs", "cr0", "cr2", "cr3", "cr4", "gdtr", "idtr")}
 TSS_ESP0, TSS_SS0 = 4, 8
 
 
 class Event(NamedTuple):
     """What a TLB is told: "read", "write" or "fetch" of a page; "fault", of data, or "fetch fault", or "drop" (INVLPG)
-    of one; "flush" (a load of CR3). `dirty`: the page was writable and dirty when it was read."""
+    of one; "flush" (a load of CR3), which global pages survive; "flush all" (CR4.PGE has changed).
+    `dirty`: the page was writable and dirty when it was read. `kept`: it is global."""
 
     kind: str
     page: int = 0
     user: bool = False
     dirty: bool = False
+    kept: bool = False
 
 
 class Operand(NamedTuple):
@@ -83,8 +86,8 @@ class UnicornKernel:
         self.decoded: dict[int, tuple[str, tuple[Operand, ...]]] = {}
         self.events: list[Event] = []
         self.instructions = 0
-        self.tracing = self.user = self.flushed = False
-        self.address = self.cr3 = 0
+        self.tracing = self.user = self.loaded = False
+        self.address = self.cr3 = self.cr4 = 0
         self.fetched = -1
         self.operands: list[int] = []
         self._run(image.entry)
@@ -97,7 +100,7 @@ class UnicornKernel:
     def loop(self, name: str, iterations: int) -> None:
         """Run a benchmark from its label to ``bench_done``; what was counted before is forgotten."""
         self.events, self.instructions, self.address, self.fetched = [], 0, 0, -1
-        self.cr3 = self._get("cr3")
+        self._look()
         self._set("ecx", iterations)
         self._run(self.image.benchmarks[name].address)
 
@@ -182,20 +185,32 @@ class UnicornKernel:
         pde = self.words[(self.cr3 + (linear >> 22) * 4) >> 2]
         return self.words[((pde & ~0xFFF) + (linear >> 12 & 0x3FF) * 4) >> 2] if pde & P else 0
 
+    def _look(self) -> None:
+        """Whose page tables are they now?"""
+        self.cr3, self.cr4 = self._get("cr3"), self._get("cr4")
+
+    def _is_global(self, entry: int) -> bool:
+        return bool(entry & G and self.cr4 & PGE)
+
     def _executed(self, _uc: unicorn.Uc, address: int, _size: int, _user: object) -> None:
         if address != self.address:         # not the next iteration of a REP
             self.instructions += 1
         self.address, self.user = address, address < PAGE_OFFSET
-        if self.flushed:
-            self.cr3 = self._get("cr3")
+        if self.loaded:
+            before = self.cr4
+            self._look()
+            if (before ^ self.cr4) & PGE:
+                self.events.append(Event("flush all"))
         kind, operands = self._decode(address)
         self.operands = [self._address_of(each) for each in operands]
         if address >> 12 != self.fetched:
-            self.events.append(Event("fetch", address >> 12, self.user))
+            self.events.append(Event("fetch", address >> 12, self.user, kept=self._is_global(self._entry(address))))
         self.fetched = -1 if kind else address >> 12
-        self.flushed = kind == "flush"
-        if kind:
-            self.events.append(Event(kind, 0 if self.flushed else self.operands[0] >> 12))
+        self.loaded = kind in ("flush", "cr4")
+        if kind == "flush":
+            self.events.append(Event(kind))
+        elif kind == "drop":
+            self.events.append(Event(kind, self.operands[0] >> 12))
 
     def _decode(self, address: int) -> tuple[str, tuple[Operand, ...]]:
         """What it is to a TLB, and its operands that may be in user memory, or are INVLPG's; it is always the same.
@@ -206,7 +221,8 @@ class UnicornKernel:
         physical = address - PAGE_OFFSET if own else (self._entry(address) & ~0xFFF) + (address & 0xFFF)
         if physical not in self.decoded:
             insn = next(self.disassembler.disasm(self.memory[physical:physical + 15].tobytes(), address))
-            kind = "drop" if insn.mnemonic == "invlpg" else "flush" if insn.op_str.startswith("cr3,") else ""
+            loaded = insn.op_str.partition(",")[0]
+            kind = "drop" if insn.mnemonic == "invlpg" else {"cr3": "flush", "cr4": "cr4"}.get(loaded, "")
             operands = [] if own else list(STACK)
             for each in insn.operands if not own or kind or address in self.reaches_user else ():
                 if each.type == X86_OP_MEM:
@@ -234,6 +250,7 @@ class UnicornKernel:
 
     def _note(self, kind: str, linear: int, user: bool) -> None:
         if self.tracing:
-            event = Event(kind, linear >> 12, user, self._entry(linear) & (W | D) == W | D)
+            entry = self._entry(linear)
+            event = Event(kind, linear >> 12, user, entry & (W | D) == W | D, self._is_global(entry))
             if not self.events or event != self.events[-1]:
                 self.events.append(event)
