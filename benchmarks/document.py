@@ -1,27 +1,37 @@
 """The measured tables of the documentation: ``python -m benchmarks.document``; with ``--check``, whether they are true.
 
-Enters: the matrix and the sensitivity of the overheads. Leaves: the text between ``<!-- measured:begin -->`` and
-``<!-- measured:end -->`` in a page per hypervisor, docs/overhead.md and docs/the-talk.md. All of it is exact, so a test
-can compare it. Next: report.py writes the tables of host times.
+Enters: the matrix, the sensitivity of the overheads, a trace. Leaves: the text between ``<!-- measured:begin -->`` and
+``<!-- measured:end -->`` in a page per hypervisor, docs/overhead.md, docs/the-talk.md and README.md. All of it but the
+README's host times is exact, so a test can compare it, and a page is written only when something exact has changed.
+Next: report.py writes the tables of host times.
 """
 
+import io
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from pvfast.experiments import HYPERVISORS, Matrix, Row, run_matrix, workload_names
+from rich.console import RenderableType
+
+from pvfast.experiments import HYPERVISORS, Matrix, Row, run_matrix, trace_iteration, workload_names
 from pvfast.experiments.matrix import INTERRUPT_GROUPS
 from pvfast.experiments.sensitivity import Sensitivity, sensitivity
 from pvfast.guest import build
+from pvfast.report import tables
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+README = Path(__file__).resolve().parents[1] / "README.md"
+DOCS = README.with_name("docs")
 BEGIN, END = "<!-- measured:begin -->\n", "<!-- measured:end -->"
 #: The processors of the overhead tables, as people call them.
 PROCESSORS = {"pentium4": "Pentium 4", "k8": "K8", "nehalem": "Nehalem", "skylake": "Skylake",
               "skylake-retpoline": "Skylake, retpolines", "zen": "Zen"}
 OPERATIONS = ("irq_disable", "irq_enable", "save_fl", "restore_fl", "irq_save_restore", "null_syscall_sysenter")
 HEADLINE = "pentium4"
+#: Of the README: hypervisor and workload, and how many lines are shown, three of them the head.
+TRACED = ("xen", "context-switch-2p")
+TRACED_LINES = 13
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -115,12 +125,34 @@ def inlined(matrix: Matrix, hypervisor: str) -> str:
     return f"{plain} of {len(sites)}"
 
 
+def run_output() -> str:
+    """What two commands print, shortened."""
+    text = printed(tables.matrix_report(run_matrix(("native",), host_time=True), sites=True))
+    heading = "native: patch sites\n"
+    head, _, rest = text.partition(heading)
+    sites, _, foot = rest.partition("\n\n")
+    site, = re.findall(r"^site_irq_disable .*\n(?:  .*\n)+", sites, re.MULTILINE)
+    traced = trace_iteration(*TRACED)
+    trace = printed(tables.trace_report(f"{TRACED[1]} under {TRACED[0]}", traced)).splitlines(keepends=True)
+    return (f"`pvfast run native` (one patch site of the list):\n\n```\n{head}{heading}{site}...\n\n{foot}```\n\n"
+            f"`pvfast run {' '.join(TRACED)} --trace` (the first of {len(traced)} operations):\n\n"
+            f"```\n{''.join(trace[:TRACED_LINES])}...\n```\n")
+
+
+def printed(parts: Iterable[RenderableType]) -> str:
+    """As a command prints it into a pipe."""
+    text = io.StringIO()
+    tables.show(parts, text)
+    return text.getvalue()
+
+
 def pages() -> dict[Path, str]:
     """What belongs between the marks of each page."""
     matrix = run_matrix()
     found = {DOCS / "hypervisors" / f"{name}.md": hypervisor_page(list(rows))
              for name, rows in groupby(matrix.rows, key=lambda row: row.hypervisor)}
-    return found | {DOCS / "overhead.md": overhead_page(), DOCS / "the-talk.md": comparison(matrix)}
+    return found | {DOCS / "overhead.md": overhead_page(), DOCS / "the-talk.md": comparison(matrix),
+                    README: run_output()}
 
 
 def replaced(page: Path, text: str) -> str:
@@ -132,18 +164,24 @@ def replaced(page: Path, text: str) -> str:
     return f"{head}{BEGIN}{text}{END}{tail}"
 
 
-def outdated() -> list[Path]:
-    """Pages whose tables are not what is measured."""
-    return [page for page, text in pages().items() if replaced(page, text) != page.read_text(encoding="utf-8")]
+def exact(text: str) -> str:
+    """Without the column of host times, which differ on every run, and what is as wide as they are."""
+    return re.sub(r" +host ns$|   (?: *-?[0-9]+\.[0-9] /){2} -?[0-9]+\.[0-9]$|─+$", "", text, flags=re.MULTILINE)
+
+
+def outdated() -> dict[Path, str]:
+    """Pages whose tables are not what is measured, as they ought to be."""
+    measured = {page: replaced(page, text) for page, text in pages().items()}
+    return {page: text for page, text in measured.items() if exact(text) != exact(page.read_text(encoding="utf-8"))}
 
 
 def main() -> int:
+    wrong = outdated()
     if sys.argv[1:] == ["--check"]:
-        wrong = outdated()
         print("\n".join(f"{page}: run python -m benchmarks.document" for page in wrong), end="\n" if wrong else "")
         return 1 if wrong else 0
-    for page, text in pages().items():
-        page.write_text(replaced(page, text), encoding="utf-8")
+    for page, text in wrong.items():
+        page.write_text(text, encoding="utf-8")
     return 0
 
 
