@@ -1,10 +1,13 @@
 """One machine measured: booting, the protocol of the loops, what is refused."""
 
+from collections.abc import Iterable
+
 import pytest
 
 import pvfast
+from pvfast.assembly import assemble
 from pvfast.errors import GuestError, ImageError
-from pvfast.experiments import FORMS, Counts, GuestRun, boot, overhead_percent, settings
+from pvfast.experiments import FORMS, Counts, GuestRun, boot, measure_loop, overhead_percent, settings
 from pvfast.guest import GuestImage, build
 from pvfast.paravirt import hypervisors
 from pvfast.paravirt.hypervisors.xen_forms import VCPU_INFO_SYMBOL
@@ -37,7 +40,7 @@ def test_a_fault_in_a_loop_is_reported_with_its_place(run: GuestRun) -> None:
     site = run.image.labels["site_irq_disable"]
     run.machine.write_linear(site, b"\x0f\x0b")
     with pytest.raises(GuestError, match=f"did not reach bench_done.* vector 0x6, .* eip {site:#x}"):
-        run.per_operation("irq_disable")
+        run.counts("irq_disable", 1)
 
 
 def test_a_loop_that_never_ends_is_stopped(run: GuestRun) -> None:
@@ -49,6 +52,48 @@ def test_a_loop_that_never_ends_is_stopped(run: GuestRun) -> None:
 def test_unequal_iterations_are_refused() -> None:
     with pytest.raises(GuestError, match=r"101 instructions .* not 100 equal iterations"):
         Counts(101, 200).per(100, "irq_disable")
+    with pytest.raises(GuestError, match=r"101 instructions .* not 100 equal iterations"):
+        Counts(101, 200).per(100, "irq_disable", mean_cycles=True)
+    with pytest.raises(GuestError, match=r"201 cycles are not 100 equal iterations"):
+        Counts(100, 201).per(100, "irq_disable")
+    assert Counts(100, 260).per(100, "irq_disable", mean_cycles=True) == Counts(1, 3)
+
+
+def test_unequal_iterations_of_a_loop_are_refused() -> None:
+    """Of the same number of instructions, and under a model that does not predict, whose cycles are exact."""
+    program = assemble("few: nop; jmp 1f; many: cli; jmp 1f; 1: decl %ecx; jnz 1b; done: nop", 0x1000)
+
+    def measure(processor: str) -> Counts:
+        machine = pvfast.Machine(ram="64K", processor=processor)
+        machine.write(0x1000, program.code)
+
+        def loop(iterations: int) -> None:
+            machine.cpu.eip = program.labels["few" if iterations == 100 else "many"]
+            machine.cpu.ecx = iterations
+            machine.run(until=program.labels["done"])
+
+        return measure_loop(machine, loop, "decl", 100)
+
+    with pytest.raises(GuestError, match=r"decl: 200 instructions and 2\d\d cycles are not 100 equal iterations"):
+        measure("generic")
+    assert measure("pentium4") == Counts(2, 2)
+
+
+@pytest.mark.parametrize("hypervisor", ["native", "xen"])
+@pytest.mark.parametrize("processor", ["pentium4", "k8", "skylake-retpoline"])
+def test_a_figure_does_not_depend_on_what_else_is_measured(hypervisor: str, processor: str) -> None:
+    """All loops, in the order of the table and the other way round; two of them alone."""
+    setting = settings(build(hypervisor=hypervisor), hypervisor)[0]
+
+    def measure(names: Iterable[str]) -> dict[str, Counts]:
+        run = GuestRun(setting, "patched", processor)
+        return {name: run.measure(name) for name in names if not run.missing(run.image.benchmarks[name])}
+
+    names = [loop.name for loop in setting.benchmarks()]
+    every = measure(names)
+    assert measure(reversed(names)) == every
+    for name in ("pipe", "fork-exec"):
+        assert measure([name]) == {name: every[name]}
 
 
 def test_counts_are_the_same_again(run: GuestRun) -> None:
