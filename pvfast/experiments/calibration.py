@@ -17,6 +17,7 @@ from typing import Any
 
 from pvfast.errors import GuestError
 from pvfast.processor import Model, load_model
+from pvfast.processor.costs import Cost, cost_of
 
 _ITERATIONS = 20_000
 _REPEATS = 50
@@ -108,15 +109,16 @@ class Calibration:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, for JSON; `pvfast.processor.load_model` reads such a file."""
+        base = load_model(_BASE)
         return {
-            "kind": "model", "schema": 1, "model": self.processor, "base": "generic",
-            "cycles": {name: cost._asdict() for name, cost in self.model.cycles.items()
-                       if cost.source.startswith(_SOURCE)},
+            "kind": "model", "schema": 1, "model": self.processor, "base": base.name,
+            "cycles": {name: cost._asdict() for name, cost in self.model.cycles.items() if cost != base.cycles[name]},
             "measured": dict(self.measured),
         }
 
 
-_SOURCE = "measured on this host"
+_BASE = "generic"
+_RET_CYCLES = 1                 # never without its call
 
 
 def calibrate() -> Calibration:
@@ -184,20 +186,24 @@ def _function(memory: mmap.mmap, base: int, number: int, body: bytes | None, cal
 
 def _model(measured: Mapping[str, float]) -> Model:
     """Whole cycles, at least 1: what runs side by side here stands one behind the other in the model."""
-    generic = load_model("generic")
     beyond = {name: taken - measured[_EMPTY.name] for name, taken in measured.items()}
     pair = beyond["push and pop"]
-    around = 2 * pair + 1               # of a site: its pushes and pops, and the return
+    around = 2 * pair + _RET_CYCLES     # of a site: its pushes and pops, and the return
     found = {
         "push": pair / 2, "pop": pair / 2, "nop": beyond["nop"],
-        "call": beyond["direct call"] - around, "call_indirect": beyond["indirect call"] - around, "ret": 1,
+        "call": beyond["direct call"] - around, "call_indirect": beyond["indirect call"] - around,
         "pushf": beyond["save_fl, inline"] - pair / 2, "popf": beyond["restore_fl, inline"] - pair / 2,
         "mov": beyond["Xen's irq_disable, inline"],
     }
-    cycles = {name: generic.cycles[name]._replace(
-        cycles=(whole := max(1, round(value))), low=whole, high=whole, source=f"{_SOURCE}: {value:.2f}")
-        for name, value in found.items()}
-    return generic.with_cycles(_processor_name(), cycles)
+    cycles = {name: _cost(value) for name, value in found.items()}
+    cycles["ret"] = cost_of(_RET_CYCLES, "assumed: one taken branch a cycle")
+    return load_model(_BASE).with_cycles(_processor_name(), cycles)
+
+
+def _cost(value: float) -> Cost:
+    if value <= 0:
+        return cost_of(1, f"assumed: below what can be measured ({value:.2f}), at least 1")
+    return cost_of(max(1, round(value)), f"measured on this host: {value:.2f}")
 
 
 def _processor_name() -> str:
