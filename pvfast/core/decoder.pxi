@@ -47,6 +47,7 @@ cdef struct FormInfo:
     u8 writes
     u8 kills                # written whatever the operands
     u8 cost
+    u8 register_cost        # without a memory operand
     u8 fuse                 # FUSE_ class of isa/specialisation.py, 0: none
     u8 condition            # of Jcc, else 255
     u8 feature              # bit of CPU.features without which it is #UD, or ALWAYS
@@ -65,8 +66,8 @@ cdef void spread(Handler* table, u32 count, u32 stride, Handler run) noexcept no
         table[i * stride] = run
 
 
-cdef void describe(u32 index, u32 attributes, u32 immediate, u32 reads, u32 writes, u32 kills, u32 cost, u32 fuse_class,
-                   u32 condition_code, u32 feature) noexcept nogil:
+cdef void describe(u32 index, u32 attributes, u32 immediate, u32 reads, u32 writes, u32 kills, u32 cost,
+                   u32 register_cost, u32 fuse_class, u32 condition_code, u32 feature) noexcept nogil:
     """One call per row in the generated tables."""
     cdef FormInfo* info = &forms[index]
     info.attributes = <u16>attributes
@@ -75,6 +76,7 @@ cdef void describe(u32 index, u32 attributes, u32 immediate, u32 reads, u32 writ
     info.writes = <u8>writes
     info.kills = <u8>kills
     info.cost = <u8>cost
+    info.register_cost = <u8>register_cost
     info.fuse = <u8>fuse_class
     info.condition = <u8>condition_code
     info.feature = <u8>feature
@@ -299,8 +301,8 @@ cdef u32 decode_one(CPU* cpu, Fetch* fetch, Uop* op, Handler* dead) noexcept nog
         return UNDEFINED_FORM
     op.length = <u8>at
     op.segment = <u8>(override if override != 255 else segment)
-    op.cycles = cpu.cost[info.cost]
-    if lock:
+    op.cycles = cpu.cost[info.register_cost if register_form else info.cost]
+    if lock and info.cost != COST_XCHG:     # which locks by itself (SDM 2, XCHG)
         op.cycles += cpu.cost[COST_LOCK]
     if op.segment >= FS and not register_form:
         op.cycles += cpu.cost[COST_SEGMENT_BASE]

@@ -27,7 +27,8 @@ One line per row of `pvfast/isa/forms_*.py`, {forms} in all: what the core execu
 * Flags read, written and left undefined, of `oszapc`; an instruction may also write flags that the manual leaves
   undefined. Instructions that load or store EFLAGS as a whole say so in the manual.
 * Needs: CPL 0 (else #GP), protected mode (else #UD), a CPUID feature (else #UD). `LOCK`: may be locked (memory only).
-* Cost class: what `pvfast/processor/` gives a number of modelled cycles for.
+* Cost class: what `pvfast/processor/` gives a number of modelled cycles for; behind a stroke that of the instruction
+  without a memory operand, where it is another.
 * Cases: executions compared with a processor that is not pvfast, in the run that [differential.md](differential.md)
   records; `-` for rows that have readable tests against the manual's text instead, in `tests/core`.
 """
@@ -48,6 +49,15 @@ def needs(form: Form) -> list[str]:
     return [word for word, needed in words.items() if needed]
 
 
+def cost_class(form: Form) -> str:
+    """The class, or two of them.
+
+    >>> [cost_class(form) for form in FORMS if form.opcode in ("87 /r", "89 /r")]
+    ['xchg / mov', 'mov', 'xchg / mov', 'mov']
+    """
+    return form.cost if form.register_cost == form.cost else f"{form.cost} / {form.register_cost}"
+
+
 def family(form: Form) -> str:
     """The section a row belongs to.
 
@@ -65,11 +75,11 @@ def family(form: Form) -> str:
 FAMILIES = {
     "Arithmetic and logic": "alu mul div decimal",
     "Shifts and rotates": "shift shift_cl",
-    "Moves": "nop mov lea xchg xadd cmpxchg cmpxchg8b",
+    "Moves": "nop pause mov lea xchg xadd cmpxchg cmpxchg8b",
     "Stack": "push pop pusha enter",
     "Branches": "branch jump jump_indirect call call_indirect ret loop",
     "Strings": "movs stos lods cmps scas",
-    "Flags": "cli sti pushf popf",
+    "Flags": "cli sti cld lahf pushf popf",
     "Interrupts, far transfers": "int iret bound sysenter sysexit far",
     "Segments and descriptor tables": "segment_load descriptor_table",
     "Control registers, caches, the processor itself":
@@ -98,7 +108,7 @@ def document(cases: Mapping[str, int]) -> str:
         for form in rows:
             lines.append(_line((
                 f"`{form.opcode}`", form.syntax, " ".join(form.access), *map(flag_letters, (
-                    form.reads, form.writes, form.undefined)), ", ".join(needs(form)), form.cost,
+                    form.reads, form.writes, form.undefined)), ", ".join(needs(form)), cost_class(form),
                 str(cases.get(row_name(form), "-")))))
         lines.append("")
     return "\n".join(lines)

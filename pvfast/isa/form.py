@@ -43,6 +43,8 @@ class Form:
         The instruction ends its block.
     cost : str
         Cost class, one of processor/costs.py.
+    register_cost : str
+        The same without a memory operand.
     feature : str
         The CPUID feature (processor/cpuid.py) without which the instruction is #UD; empty for none.
     """
@@ -60,6 +62,7 @@ class Form:
     protected: bool
     ends: bool
     cost: str
+    register_cost: str
     feature: str
 
     @property
@@ -154,7 +157,8 @@ def mask(letters: str) -> int:
 
 def form(opcode: str, syntax: str, *, sem: str = "", raw: str = "", access: str = "", reads: str = "",
          writes: str = "", undefined: str = "", lock: bool = False, privileged: bool = False,
-         protected: bool = False, ends: bool = False, cost: str = "alu", feature: str = "") -> Form:
+         protected: bool = False, ends: bool = False, cost: str = "alu", register_cost: str = "",
+         feature: str = "") -> Form:
     """One row.
 
     >>> form("01 /r", "ADD r/m32, r32", sem="add", access="rw r", writes="oszapc", lock=True).operands
@@ -163,4 +167,4 @@ def form(opcode: str, syntax: str, *, sem: str = "", raw: str = "", access: str 
     if bool(sem) == bool(raw):
         raise ValueError(f"{opcode} {syntax}: name either a semantic function or a raw handler")
     return Form(opcode, syntax, sem, raw, tuple(access.split()), mask(reads), mask(writes), mask(undefined), lock,
-                privileged, protected, ends, cost, feature)
+                privileged, protected, ends, cost, register_cost or cost, feature)

@@ -87,7 +87,7 @@ def _moves() -> list[Form]:
                  cost="mov"),
             form(f"{0xC6 + wide:02X} /0", f"MOV r/m{size}, {_NUMBER[size]}", sem="mov", access="w r", cost="mov"),
             form(f"{0x86 + wide:02X} /r", f"XCHG r/m{size}, r{size}", raw=f"xchg{size}", access="rw rw", lock=True,
-                 cost="xchg"),
+                 cost="xchg", register_cost="mov"),
             form(f"0F {0xC0 + wide:02X} /r", f"XADD r/m{size}, r{size}", raw=f"xadd{size}", access="rw rw",
                  writes="oszapc", lock=True, cost="xadd"),
             form(f"0F {0xB0 + wide:02X} /r", f"CMPXCHG r/m{size}, r{size}", raw=f"cmpxchg{size}", access="rw r",
@@ -111,8 +111,8 @@ def _moves() -> list[Form]:
              feature="CX8"),
         form("D7", "XLAT", raw="xlat", cost="mov"),
         form("D6", "SALC", raw="salc", reads="c"),
-        form("9F", "LAHF", raw="lahf", reads="szapc", cost="alu"),
-        form("9E", "SAHF", raw="sahf", writes="szapc", cost="alu"),
+        form("9F", "LAHF", raw="lahf", reads="szapc", cost="lahf"),
+        form("9E", "SAHF", raw="sahf", writes="szapc", cost="lahf"),
     ]
     return rows
 
@@ -168,7 +168,7 @@ def _unary() -> list[Form]:
         form("o16 99", "CWD", raw="cwd"), form("o32 99", "CDQ", raw="cdq"),
         form("F8", "CLC", raw="clc", writes="c"), form("F9", "STC", raw="stc", writes="c"),
         form("F5", "CMC", raw="cmc", reads="c", writes="c"),
-        form("FC", "CLD", raw="cld"), form("FD", "STD", raw="std"),
+        form("FC", "CLD", raw="cld", cost="cld"), form("FD", "STD", raw="std", cost="cld"),
     ]
     return rows
 
@@ -187,7 +187,7 @@ def _decimal() -> list[Form]:
 
 def _hints() -> list[Form]:
     """What changes nothing: NOP, PAUSE, PREFETCHh. The opcodes 0F 18 to 0F 1F came with the P6 family, as CMOV did."""
-    rows = [form("90", "NOP", raw="nop", cost="nop"), form("F3 90", "PAUSE", raw="nop", cost="nop")]
+    rows = [form("90", "NOP", raw="nop", cost="nop"), form("F3 90", "PAUSE", raw="nop", cost="pause")]
     for number, name in enumerate(("NTA", "T0", "T1", "T2")):
         rows += [form(f"0F 18 /{number}", operands, raw="nop", access="-", cost="nop", feature="CMOV")
                  for operands in (f"PREFETCH{name} m8", "NOP r")]

@@ -152,7 +152,7 @@ def describe(form: Form, index: int) -> str:
     feature = f"FEATURE_{form.feature}" if form.feature else "ALWAYS"
     return (f"describe({index}, {' | '.join(attributes) or '0'}, {immediate}, {reads}, "
             f"{fold(form.writes) if form.sem else 0}, {fold(kills) if form.sem else 0}, COST_{form.cost.upper()}, "
-            f"{fuse}, {condition}, {feature})")
+            f"COST_{form.register_cost.upper()}, {fuse}, {condition}, {feature})")
 
 
 def operand_sizes(form: Form) -> tuple[int, ...]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 COST_CLASSES = (
-    # integer
-    "nop", "alu", "mov", "lea", "shift", "shift_cl", "mul", "div", "push", "pop", "pusha", "enter",
+    # integer; xchg is the one with memory, which locks by itself
+    "nop", "pause", "alu", "mov", "lea", "shift", "shift_cl", "mul", "div", "push", "pop", "pusha", "enter",
     "xchg", "xadd", "cmpxchg", "cmpxchg8b", "decimal", "bound",
     # control flow
     "branch", "jump", "jump_indirect", "call", "call_indirect", "ret", "loop",
@@ -18,9 +18,10 @@ COST_CLASSES = (
     # MMX, SSE and SSE2
     "simd", "simd_mul", "simd_shuffle", "simd_move", "simd_to_gpr", "sse_add", "sse_mul", "sse_div", "sse_convert",
     "emms", "mxcsr", "fence",
-    # system
-    "cli", "sti", "pushf", "popf", "int", "iret", "sysenter", "sysexit", "far", "segment_load", "descriptor_table",
-    "cr_read", "cr_write", "dr", "invlpg", "wbinvd", "rdmsr", "wrmsr", "rdtsc", "cpuid", "hlt", "io",
+    # system: cld is also STD, lahf also SAHF; cr_write is also LMSW and CLTS
+    "cli", "sti", "cld", "lahf", "pushf", "popf", "int", "iret", "sysenter", "sysexit", "far", "segment_load",
+    "descriptor_table", "cr_read", "cr_write", "dr", "invlpg", "wbinvd", "rdmsr", "wrmsr", "rdtsc", "cpuid", "hlt",
+    "io",
     # x87: move is also exchange and constant, add also compare, div also square root and remainder
     "fpu_move", "fpu_add", "fpu_mul", "fpu_div", "fpu_transcendental", "fpu_control", "fpu_state",
     # what a LOCK prefix adds to its instruction, and a memory operand in %fs or %gs

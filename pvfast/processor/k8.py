@@ -10,6 +10,7 @@ from pvfast.processor.prediction import Prediction
 
 CYCLES: dict[str, tuple] = {
     "nop": (1, "IL-K8 0.33, rounded up"),
+    "pause": (1, "IL-K8 0.33, rounded up"),
     "alu": (1, "IL-K8 0.33-0.5"),
     "mov": (1, "IL-K8 load 0.5, store 1"),
     "lea": (1, "IL-K8 0.33-0.5"),
@@ -19,7 +20,7 @@ CYCLES: dict[str, tuple] = {
     "push": (1, "IL-K8"),
     "pop": (1, "IL-K8"),
     "xchg": (16, "IL-K8 xchg with memory"),
-    "xadd": (18, "IL-K8 lock add"),
+    "xadd": (2, "assumed: as cmpxchg"),
     "cmpxchg": (2, "IL-K8, no lock"),
     "cmpxchg8b": (8, "IL-K8, no lock"),
     "call": (3, "assumed: a microcoded operation in GCC's athlon.md; range 2-3", 2, 3),
@@ -49,7 +50,7 @@ CYCLES: dict[str, tuple] = {
     "wrmsr": (90, "assumed"),
     "rdtsc": (7, "IL-K8 6.5"),
     "cpuid": (127, "IL-K8 127-165 for leaf 1"),
-    "exception": (100, "assumed: as int to an inner ring"),
+    "exception": (80, "assumed: as int"),
     "vm_exit": (2500, "assumed"),
     "tlb_miss": (47, "derived from IL-K8's memory latencies: second-level TLB 7, a walk 40-70"),
 }

@@ -10,6 +10,7 @@ from pvfast.processor.prediction import Prediction
 
 CYCLES: dict[str, tuple] = {
     "nop": (1, "IL-NH 0.33, rounded up"),
+    "pause": (9, "IL-NH"),
     "alu": (1, "IL-NH 0.36-1"),
     "mov": (1, "IL-NH load 1, store 1"),
     "lea": (1, "IL-NH"),
@@ -19,7 +20,7 @@ CYCLES: dict[str, tuple] = {
     "push": (1, "IL-NH"),
     "pop": (1, "IL-NH"),
     "xchg": (20, "IL-NH xchg with memory"),
-    "xadd": (20, "IL-NH lock add"),
+    "xadd": (5, "assumed: as cmpxchg"),
     "cmpxchg": (5, "IL-NH, no lock"),
     "cmpxchg8b": (7, "IL-NH, no lock"),
     "call": (2, "derived: push 1 + taken branch 1"),
@@ -32,6 +33,7 @@ CYCLES: dict[str, tuple] = {
     "segment_base": (1, "assumed"),
     "cli": (8, "assumed: twice IL-NH's CLD; range 3-20", 3, 20),
     "sti": (8, "assumed: as cli; range 3-20", 3, 20),
+    "cld": (4, "IL-NH"),
     "pushf": (1, "IL-NH"),
     "popf": (20, "IL-NH"),
     "int": (200, "assumed: 600 for a round trip to an inner ring, as X86L's 614"),
@@ -49,9 +51,9 @@ CYCLES: dict[str, tuple] = {
     "wrmsr": (120, "assumed"),
     "rdtsc": (24, "IL-NH"),
     "cpuid": (200, "IL-NH 84-200"),
-    "exception": (300, "assumed: as int to an inner ring"),
+    "exception": (200, "assumed: as int"),
     "vm_exit": (950, "vmlatency on an i5 760"),
-    "tlb_miss": (21, "derived from IL-NH's memory latencies: second-level TLB 6, a walk 15"),
+    "tlb_miss": (15, "derived from IL-NH's memory latencies: 55 with a walk, 40 without"),
 }
 
 PREDICTION = Prediction(

@@ -10,6 +10,7 @@ from pvfast.processor.prediction import Prediction
 
 CYCLES: dict[str, tuple] = {
     "nop": (1, "IL-NW 0.35, rounded up"),
+    "pause": (40, "IL-NW"),
     "alu": (1, "IL-NW 0.35-1"),
     "mov": (1, "IL-NW load 1, store 1.75"),
     "lea": (1, "IL-NW 0.35-1"),
@@ -54,6 +55,8 @@ CYCLES: dict[str, tuple] = {
     "fence": (100, "assumed: IL-NW mfence 100-124, the low end"),
     "cli": (48, "assumed: IL-NW's CLD, the nearest slow flag write; range 20-90", 20, 90),
     "sti": (48, "assumed: as cli; range 20-90", 20, 90),
+    "cld": (48, "IL-NW"),
+    "lahf": (103, "IL-NW 103, SAHF 104"),
     "pushf": (6, "IL-NW; Z. Amsden 2006: 6"),
     "popf": (52, "IL-NW; Z. Amsden 2006: 54; L. Torvalds 2006: 48", 48, 54),
     "int": (370, "assumed: as iret, about a quarter of what it costs with a change of ring"),
@@ -64,7 +67,7 @@ CYCLES: dict[str, tuple] = {
     "segment_load": (30, "assumed"),
     "descriptor_table": (120, "assumed: at least a serialising mfence, 100-124"),
     "cr_read": (20, "assumed"),
-    "cr_write": (120, "assumed: at least a serialising mfence, 100-124"),
+    "cr_write": (405, "derived: TN's CR3, 516, less 3 walks of 37; assumed for CR0, CR4; range 120-516", 120, 516),
     "dr": (120, "assumed"),
     "invlpg": (300, "assumed"),
     "wbinvd": (2000, "assumed"),
@@ -88,7 +91,7 @@ CYCLES: dict[str, tuple] = {
     "tlb_miss": (37, "derived from IL-NW's memory latencies: a walk that hits the second-level cache"),
     "hypercall": (100, "assumed: entry code"),
     "lock": (123, "IL-NW lock add 124, less the add; L. Torvalds 2001: 104"),
-    "vm_exit": (4335, "VT-x on a Prescott, entry 2409 + exit 1926: Adams and Agesen 2006, second-hand"),
+    "vm_exit": (4335, "derived: VT-x on a Prescott, entry 2409 + exit 1926, Adams and Agesen 2006, second-hand"),
 }
 
 PREDICTION = Prediction(

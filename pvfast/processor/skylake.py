@@ -13,6 +13,7 @@ from pvfast.processor.prediction import Prediction
 
 CYCLES: dict[str, tuple] = {
     "nop": (1, "IL-SK 0.25, rounded up"),
+    "pause": (141, "IL-SK"),
     "alu": (1, "IL-SK 0.29-1"),
     "mov": (1, "IL-SK load 0.5, store 1"),
     "lea": (1, "IL-SK 0.5"),
@@ -23,8 +24,8 @@ CYCLES: dict[str, tuple] = {
     "push": (1, "IL-SK"),
     "pop": (1, "IL-SK 0.5"),
     "xchg": (20, "IL-SK 18-23"),
-    "xadd": (20, "IL-SK lock add 18-23"),
-    "cmpxchg": (5, "derived: lock cmpxchg 23 less lock"),
+    "xadd": (4, "assumed: as cmpxchg"),
+    "cmpxchg": (4, "derived: lock cmpxchg 23 less lock 19"),
     "cmpxchg8b": (11, "IL-SK, no lock"),
     "call": (2, "derived: push 1 + taken branch 1"),
     "call_indirect": (2, "derived: load and push overlap; range 1-3", 1, 3),
@@ -36,6 +37,7 @@ CYCLES: dict[str, tuple] = {
     "segment_base": (1, "assumed"),
     "cli": (8, "assumed: twice IL-SK's CLD; range 2-20", 2, 20),
     "sti": (8, "assumed: as cli; range 2-20", 2, 20),
+    "cld": (4, "IL-SK"),
     "pushf": (1, "IL-SK"),
     "popf": (23, "IL-SK"),
     "int": (230, "assumed: 330 to an inner ring, an arbitrary split of X86L's 614"),
@@ -47,13 +49,13 @@ CYCLES: dict[str, tuple] = {
     "segment_load": (20, "assumed"),
     "descriptor_table": (60, "assumed"),
     "cr_read": (20, "assumed"),
-    "cr_write": (100, "order of a hundred cycles for CR3, Linux PTI documentation"),
+    "cr_write": (100, "assumed; for CR3 of the order of a hundred cycles, Linux PTI documentation"),
     "invlpg": (120, "assumed"),
     "rdmsr": (80, "assumed"),
     "wrmsr": (120, "assumed"),
     "rdtsc": (25, "IL-SK"),
     "cpuid": (207, "IL-SK 100-207"),
-    "exception": (330, "assumed: as int to an inner ring"),
+    "exception": (230, "assumed: as int"),
     "vm_exit": (616, "vmlatency on client parts, 600-632, no mitigations"),
     "tlb_miss": (20, "assumed"),
 }
@@ -75,4 +77,4 @@ RETPOLINE_CYCLES: dict[str, tuple] = {
 }
 
 #: A retpoline's branch is never predicted: that is its purpose.
-RETPOLINE_PREDICTION = replace(PREDICTION, targets=(0, "a retpoline's branch is not predicted"))
+RETPOLINE_PREDICTION = replace(PREDICTION, targets=(0, "assumed: a retpoline's branch is not predicted"))

@@ -9,6 +9,7 @@ from pvfast.processor.prediction import Prediction
 
 CYCLES: dict[str, tuple] = {
     "nop": (1, "IL-ZN 0.24, rounded up"),
+    "pause": (3, "IL-ZN"),
     "alu": (1, "IL-ZN 0.46-1"),
     "mov": (1, "IL-ZN load 0.5, store 1"),
     "lea": (1, "IL-ZN 0.25"),
@@ -18,8 +19,8 @@ CYCLES: dict[str, tuple] = {
     "push": (1, "IL-ZN"),
     "pop": (1, "IL-ZN 0.5"),
     "xchg": (26, "IL-ZN 26.4"),
-    "xadd": (20, "IL-ZN lock add 19.6"),
-    "cmpxchg": (6, "derived: lock cmpxchg 23 less lock"),
+    "xadd": (4, "assumed: as cmpxchg"),
+    "cmpxchg": (4, "derived: lock cmpxchg 23 less lock 19"),
     "cmpxchg8b": (9, "IL-ZN 6-9, no lock"),
     "call": (2, "derived: GCC's znver1_call"),
     "call_indirect": (2, "derived: as call; range 1-3", 1, 3),
@@ -31,6 +32,7 @@ CYCLES: dict[str, tuple] = {
     "segment_base": (1, "assumed"),
     "cli": (6, "assumed: twice IL-ZN's CLD; range 3-15", 3, 15),
     "sti": (6, "assumed: as cli; range 3-15", 3, 15),
+    "cld": (3, "IL-ZN"),
     "pushf": (4, "IL-ZN"),
     "popf": (16, "IL-ZN 15.5"),
     "int": (230, "assumed: as Skylake"),
@@ -48,7 +50,7 @@ CYCLES: dict[str, tuple] = {
     "wrmsr": (120, "assumed"),
     "rdtsc": (37, "IL-ZN 36.6"),
     "cpuid": (125, "IL-ZN 125-133"),
-    "exception": (330, "assumed: as int to an inner ring"),
+    "exception": (230, "assumed: as int"),
     "vm_exit": (1350, "LKML 2020: 1344-1376 with KVM's code, an AMD server of a generation not stated"),
     "tlb_miss": (20, "assumed"),
 }
