@@ -21,7 +21,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 MODULES := $(shell find pvfast -name '*.pyx')
 GENERATED := pvfast/core/generated $(wildcard pvfast/paravirt/hypervisors/*_numbers.pxi)
 CYTHON := $(MODULES) $(filter-out $(GENERATED:%=%%),$(shell find pvfast -name '*.px[di]'))
-CORE := $(CYTHON) $(wildcard pvfast/core/*.h pvfast/isa/*.py pvfast/processor/costs.py) \
+CORE := $(CYTHON) $(wildcard pvfast/core/*.h pvfast/isa/*.py) \
+    $(addprefix pvfast/processor/,costs.py cpuid.py prediction.py) \
     $(wildcard pvfast/paravirt/hypervisors/*_interface.py)
 BUILT := $(VENV)/built
 EXTRAS = $(BIN)/python -c 'import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \

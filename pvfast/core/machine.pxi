@@ -16,6 +16,7 @@ cdef class Snapshot:
 
     cdef bytes cpu
     cdef bytes predictor
+    cdef object processor
     cdef dict memory
     cdef u64 ram_address
     cdef object device_states
@@ -377,6 +378,7 @@ cdef class Engine:
         cdef Snapshot state = Snapshot.__new__(Snapshot)
         cdef u32 i
         state.cpu = (<char*>self.cpu)[:<Py_ssize_t>(<char*>&self.cpu.jump_cache - <char*>self.cpu)]
+        state.processor = self.processor
         state.predictor = (<char*>&self.cpu.predictor)[:sizeof(Predictor)]
         state.memory = {}
         for i in range(self.cpu.region_count):
@@ -388,7 +390,15 @@ cdef class Engine:
         return state
 
     def restore(self, Snapshot state not None):
-        """Go back to a snapshot of this machine, or of one with the same memory map. Intercepts stay as they are."""
+        """Go back to a snapshot of this machine, or of one with the same memory map and processor model.
+
+        Intercepts stay as they are.
+
+        Raises
+        ------
+        SnapshotError
+            The snapshot is of another kind of machine. Nothing has changed.
+        """
         self.check_idle()
         if self.core.active:
             raise MachineBusy("run() is under way; a callback can stop() the machine, then restore it")
@@ -406,6 +416,8 @@ cdef class Engine:
         cdef u8 intercepted[256]
         if saved.region_count != cpu.region_count or memcmp(saved.regions, cpu.regions, sizeof(cpu.regions)):
             raise SnapshotError("the snapshot was taken from a machine with another memory map")
+        if state.processor != self.processor:
+            raise SnapshotError("the snapshot was taken from a machine with another processor model")
         for device, device_state in zip([d for d in self.devices if hasattr(d, "restore")], state.device_states):
             device.restore(device_state)        # first: the hypervisor may refuse it
         for start, data in state.memory.items():
@@ -426,7 +438,7 @@ cdef class Engine:
         cpu.line_bias = line_bias
         cpu.hypervisor = <void*><u64>hypervisor
         cpu.interrupt_hook = <InterruptHook><u64>hook
-        recall_predictions(&cpu.predictor, <Predictor*><char*>state.predictor)
+        memcpy(&cpu.predictor, <char*>state.predictor, sizeof(Predictor))
         cpu.generation = generation + 1     # links made since are for other mappings
         for user in range(2):
             for i in range(TLB_ENTRIES):

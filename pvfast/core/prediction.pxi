@@ -21,7 +21,10 @@ cdef u32 predict_conditional(Predictor* p, bint taken) noexcept nogil:
 
 
 cdef u32 predict_indirect(Predictor* p, u32 target) noexcept nogil:
-    """The branch target buffer: the last target of each of its branches; sets by address, the oldest entry goes."""
+    """The branch target buffer: the last target of each of its branches; sets by address.
+
+    The least recently used branch of a set goes. A use counts whether it was right or wrong.
+    """
     cdef BranchTarget* set = &p.targets[(p.behind & (p.sets - 1)) * p.ways]
     cdef BranchTarget found
     cdef u32 way = 0
@@ -94,15 +97,6 @@ cdef void judge_branch(CPU* cpu, Uop* op, char* mem) noexcept nogil:
 cdef void settle_branch(CPU* cpu) noexcept nogil:
     """At a boundary outside of blocks."""
     charge_event(cpu, judge(&cpu.predictor, <u32>cpu.seg[CS].base + cpu.eip))
-
-
-cdef void recall_predictions(Predictor* p, const Predictor* saved) noexcept nogil:
-    """Go back to what had been learned; sizes and penalties stay those of this machine's model."""
-    p.returns_held = <u32>min_u64(saved.returns_held, p.return_depth)
-    p.returns_top = saved.returns_top
-    memcpy(p.returns, saved.returns, sizeof(p.returns))
-    memcpy(p.counters, saved.counters, sizeof(p.counters))
-    memcpy(p.targets, saved.targets, sizeof(p.targets))
 
 
 cdef u32 branch_kind(u32 cost_class) noexcept nogil:

@@ -385,8 +385,8 @@ cdef enum BranchKind:
 
 cdef enum:
     PREDICTOR_COUNTERS = 4096
-    PREDICTOR_RETURNS = 32          # at most; a power of two
-    PREDICTOR_TARGETS = 4096        # at most
+
+include "generated/predictor.pxi"   # PREDICTOR_RETURNS and _TARGETS, at most: processor/prediction.py
 
 cdef struct BranchTarget:
     u32 behind              # the branch, by the linear address behind it

@@ -14,15 +14,13 @@ from types import MappingProxyType
 
 from pvfast.errors import PvfastError
 from pvfast.processor import generic
-from pvfast.processor.costs import COST_CLASSES, Cost, cost_of
+from pvfast.processor.costs import COST_CLASSES, MAX_CYCLES, Cost, cost_of
 from pvfast.processor.cpuid import EXECUTED, Leaf, basic_leaves, extended_leaves, feature_word
 from pvfast.processor.models import MODELS
 from pvfast.processor.prediction import Prediction
 
 #: What the name of a file with a model ends in.
 MODEL_FILE = ".json"
-#: Of a class. KVM's host adds up three of them in 16 bits, and the core the hypercalls of a list in 31.
-MAX_CYCLES = 0x3FFF
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Cost classes: what a processor model gives cycles for. Rows of isa/ name one; models give each a number.
 
-Enters: nothing. Leaves: `COST_CLASSES`, in the order of CPU.cost[]. Next: cpuid.py.
+Enters: nothing. Leaves: `COST_CLASSES`, in the order of CPU.cost[], and `MAX_CYCLES`. Next: cpuid.py.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ COST_CLASSES = (
     # hypervisors: what they do for one call of the guest, without the way in and out; and a round trip by hardware
     "hypercall", "vm_exit",
 )
+
+
+#: Of a class or a wrong guess. KVM's host adds up three classes in 16 bits, the core the hypercalls of a list in 31.
+MAX_CYCLES = 0x3FFF
 
 
 class Cost(NamedTuple):

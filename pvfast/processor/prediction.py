@@ -8,9 +8,15 @@ What is called the frontend (fetch, decoding, trace caches) is not modelled.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from pvfast.errors import ArgumentError
+from pvfast.processor.costs import MAX_CYCLES
 
 Sourced = tuple[int, str]
+
+#: What the core has room for; isa/generate.py tells it. The first is a power of two.
+MAX_RETURNS, MAX_TARGETS = 32, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +28,15 @@ class Prediction:
     conditional, indirect, returned : (int, str)
         Cycles that a wrong guess costs: conditional branches; indirect jumps and calls; returns.
     return_stack : (int, str)
-        Calls that it remembers; at most 32.
+        Calls that it remembers; at most `MAX_RETURNS`.
     targets, ways : (int, str)
-        Entries of the branch target buffer, and how many of them a branch may be in. No entries: indirect branches are
-        not predicted and cost what their class says (retpolines).
+        Entries of the branch target buffer, at most `MAX_TARGETS`, and how many of them a branch may be in; the sets
+        are a power of two. No entries: indirect branches are not predicted and cost what their class says (retpolines).
+
+    Raises
+    ------
+    ArgumentError
+        The core cannot predict like that.
 
     Examples
     --------
@@ -40,6 +51,17 @@ class Prediction:
     return_stack: Sourced
     targets: Sourced
     ways: Sourced
+
+    def __post_init__(self) -> None:
+        limits = {"return_stack": MAX_RETURNS, "targets": MAX_TARGETS, "ways": MAX_TARGETS}
+        for field in fields(self):
+            value, limit = getattr(self, field.name), limits.get(field.name, MAX_CYCLES)
+            if not (isinstance(value, tuple) and [type(part) for part in value] == [int, str]
+                    and 0 <= value[0] <= limit):
+                raise ArgumentError(f"{field.name}={value!r}: write it as (number, source), the number 0 to {limit}")
+        if not self.target_ways or self.targets[0] % self.target_ways or self.target_sets & (self.target_sets - 1):
+            raise ArgumentError(f"targets={self.targets[0]}, ways={self.target_ways}: their quotient, the sets, has to "
+                                "be a power of two, or targets 0")
 
     @property
     def penalties(self) -> tuple[int, int, int]:
