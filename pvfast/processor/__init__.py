@@ -9,7 +9,7 @@ import hashlib
 import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 
 from pvfast.errors import PvfastError
@@ -38,6 +38,11 @@ class Model:
         CPU.features.
     cpuid, cpuid_extended : tuple of (int, int, int, int)
         Leaves from 0 and from 80000000 on.
+
+    Raises
+    ------
+    PvfastError
+        A cost class is missing, or is none, or cannot cost that.
     """
 
     name: str
@@ -47,6 +52,16 @@ class Model:
     cpuid: tuple[Leaf, ...]
     cpuid_extended: tuple[Leaf, ...]
 
+    def __post_init__(self) -> None:
+        for kind, cost in self.cycles.items():
+            if kind not in COST_CLASSES:
+                raise PvfastError(f"no cost class {kind!r}: choose from {', '.join(COST_CLASSES)}")
+            if not 0 <= cost.low <= cost.cycles <= cost.high <= MAX_CYCLES:
+                raise PvfastError(f"{kind} costs {cost.cycles}, {cost.low} to {cost.high}: 0 to {MAX_CYCLES} cycles "
+                                  "are possible, and a range around them")
+        if tuple(self.cycles) != COST_CLASSES:
+            raise PvfastError(f"{self.name}: give cycles for all cost classes, in the order of COST_CLASSES")
+
     @property
     def costs(self) -> tuple[int, ...]:
         """Modelled cycles by class, in the order of `COST_CLASSES`."""
@@ -54,8 +69,10 @@ class Model:
 
     @property
     def costs_sha256(self) -> str:
-        """Of `costs`, in hexadecimal: equal where cycles may be compared."""
-        return hashlib.sha256(repr(self.costs).encode("ascii")).hexdigest()
+        """Of `costs` and the numbers of the prediction, by name, in hexadecimal: equal where cycles may be compared."""
+        prediction = self.prediction and {name: number for name, (number, _) in asdict(self.prediction).items()}
+        numbers = dict(zip(self.cycles, self.costs, strict=True)), prediction
+        return hashlib.sha256(repr(numbers).encode("ascii")).hexdigest()
 
     def with_costs(self, **cycles: int) -> Model:
         """The same with other cycles for some classes: what a result owes to an assumption.
@@ -73,12 +90,6 @@ class Model:
 
     def with_cycles(self, name: str, cycles: Mapping[str, Cost]) -> Model:
         """The same under another name and with other costs for some classes; raises what `with_costs` does."""
-        for kind, cost in cycles.items():
-            if kind not in COST_CLASSES:
-                raise PvfastError(f"no cost class {kind!r}: choose from {', '.join(COST_CLASSES)}")
-            if not 0 <= cost.low <= cost.cycles <= cost.high <= MAX_CYCLES:
-                raise PvfastError(f"{kind} costs {cost.cycles}, {cost.low} to {cost.high}: 0 to {MAX_CYCLES} cycles "
-                                  "are possible, and a range around them")
         return replace(self, name=name, cycles=MappingProxyType({**self.cycles, **cycles}))
 
 

@@ -2,7 +2,8 @@
 import importlib
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
+from types import MappingProxyType
 
 import pytest
 
@@ -65,6 +66,34 @@ def test_what_a_model_does_not_say_is_assumed():
         if kind not in own:
             assert cost == cost_of(generic.CYCLES[kind][0], f"assumed: as generic, {generic.CYCLES[kind][1]}")
     assert not {"decimal", "fpu_div"} & set(own)
+
+
+def test_the_hash_is_of_every_number_that_cycles_depend_on():
+    model = load_model("pentium4")
+    others = [model.with_costs(**{kind: cost.cycles + 1}) for kind, cost in model.cycles.items()]
+    others += [replace(model, prediction=replace(model.prediction, **{field.name: (number * 2 % 8192, "x")}))
+               for field in fields(model.prediction) for number in [getattr(model.prediction, field.name)[0]]
+               if field.name != "targets"]
+    others += [replace(model, prediction=replace(model.prediction, targets=(2048, "x"))),
+               replace(model, prediction=None)]
+    assert len({each.costs_sha256 for each in (model, *others)}) == 1 + len(others)
+
+
+def test_the_hash_is_not_of_names_and_sources():
+    model = load_model("pentium4")
+    same = model.with_cycles("mine", {"cli": cost_of(model.cycles["cli"].cycles, "another source")})
+    same = replace(same, prediction=replace(model.prediction, ways=(model.prediction.target_ways, "another source")))
+    assert same.costs_sha256 == model.costs_sha256
+    assert load_model("skylake").costs_sha256 != load_model("skylake-retpoline").costs_sha256
+
+
+def test_a_model_without_all_costs_is_refused():
+    model = load_model("generic")
+    for cycles, message in (({"cli": model.cycles["cli"]}, "all cost classes"),
+                            ({**model.cycles, "cly": model.cycles["cli"]}, "no cost class 'cly'"),
+                            (dict(reversed(model.cycles.items())), "in the order")):
+        with pytest.raises(PvfastError, match=message):
+            replace(model, cycles=MappingProxyType(cycles))
 
 
 def test_costs_of_the_callers_own():
