@@ -397,7 +397,7 @@ cdef class Engine:
         Raises
         ------
         SnapshotError
-            The snapshot is of another kind of machine. Nothing has changed.
+            The snapshot is of another kind of machine.
         """
         self.check_idle()
         if self.core.active:

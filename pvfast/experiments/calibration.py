@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pvfast.errors import GuestError
-from pvfast.processor import Model, load_model
+from pvfast.processor import MODEL_FILE_HEAD, Model, load_model
 from pvfast.processor.costs import Cost, cost_of
 
 _ITERATIONS = 20_000
@@ -111,7 +111,7 @@ class Calibration:
         """Plain types, for JSON; `pvfast.processor.load_model` reads such a file."""
         base = load_model(_BASE)
         return {
-            "kind": "model", "schema": 1, "model": self.processor, "base": base.name,
+            **MODEL_FILE_HEAD, "model": self.processor, "base": base.name,
             "cycles": {name: cost._asdict() for name, cost in self.model.cycles.items() if cost != base.cycles[name]},
             "measured": dict(self.measured),
         }

@@ -120,7 +120,7 @@ class Comparison:
         return Verdict.PASS if self.same else Verdict.STALE
 
     def lines(self) -> list[str]:
-        """One line per difference, for people.
+        """One line per difference, for people; one for all that cannot be compared.
 
         Examples
         --------
@@ -133,7 +133,8 @@ class Comparison:
             *(f"{name}: added, {value}" for name, value in self.added.items()),
             *(f"{name}: removed, was {value}" + (f": {self.reasons[name]}" if name in self.reasons else "")
               for name, value in self.removed.items()),
-            *(f"{name}: cannot be compared: other costs" for name in self.incomparable),
+            *([f"{len(self.incomparable)} points in cycles cannot be compared: the costs are others"]
+              if self.incomparable else []),
             *(f"{row}: the same figures from other code" for row in self.recoded),
         ]
 

@@ -52,8 +52,8 @@ def needs(form: Form) -> list[str]:
 def cost_class(form: Form) -> str:
     """The class, or two of them.
 
-    >>> [cost_class(form) for form in FORMS if form.opcode in ("87 /r", "89 /r")]
-    ['xchg / mov', 'mov', 'xchg / mov', 'mov']
+    >>> [cost_class(form) for form in FORMS if form.opcode in ("86 /r", "88 /r")]
+    ['mov', 'xchg / mov']
     """
     return form.cost if form.register_cost == form.cost else f"{form.cost} / {form.register_cost}"
 

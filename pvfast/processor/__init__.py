@@ -21,6 +21,8 @@ from pvfast.processor.prediction import Prediction
 
 #: What the name of a file with a model ends in.
 MODEL_FILE = ".json"
+#: What such a file is, and its layout.
+MODEL_FILE_HEAD: Mapping[str, object] = MappingProxyType({"kind": "model", "schema": 1})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Model:
         for kind, cost in self.cycles.items():
             if kind not in COST_CLASSES:
                 raise PvfastError(f"no cost class {kind!r}: choose from {', '.join(COST_CLASSES)}")
+            if tuple(map(type, cost)) != (int, str, int, int):
+                raise PvfastError(f"{kind}: cycles are whole numbers, with a source, not {cost!r}")
             if not 0 <= cost.low <= cost.cycles <= cost.high <= MAX_CYCLES:
                 raise PvfastError(f"{kind} costs {cost.cycles}, {cost.low} to {cost.high}: 0 to {MAX_CYCLES} cycles "
                                   "are possible, and a range around them")
@@ -131,18 +135,23 @@ def _read_model(path: str) -> Model:
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
-        base, name = str(content["base"]), str(content["model"])
-        cycles = {name: Cost(int(row["cycles"]), str(row["source"]), int(row["low"]), int(row["high"]))
-                  for name, row in content["cycles"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-        raise PvfastError(f"{path} holds no processor model: {error!r}; `pvfast calibrate -o {path}` writes "
-                          "one") from None
-    if base not in MODELS:
-        raise PvfastError(f"{path}: its base {base!r} is none of {', '.join(MODELS)}")
+    except OSError as error:
+        raise PvfastError(f"{path}: {error.strerror}; `pvfast calibrate -o FILE` writes a processor model") from None
+    except (ValueError, RecursionError) as error:
+        raise PvfastError(f"{path} holds no processor model: {error}") from None
     try:
-        return load_model(base).with_cycles(name, cycles)
+        if {name: content[name] for name in MODEL_FILE_HEAD} != MODEL_FILE_HEAD:
+            raise PvfastError(f"it does not begin with {json.dumps(dict(MODEL_FILE_HEAD))}")
+        base, name = content["base"], content["model"]
+        if base not in MODELS or not isinstance(name, str):
+            raise PvfastError(f"its base {base!r} is none of {', '.join(MODELS)}, or its name {name!r} is none")
+        return load_model(base).with_cycles(name, {
+            kind: Cost(row["cycles"], row["source"], row["low"], row["high"])
+            for kind, row in content["cycles"].items()})
     except PvfastError as error:
-        raise PvfastError(f"{path}: {error}") from None
+        raise PvfastError(f"{path} holds no processor model: {error}") from None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise PvfastError(f"{path} holds no processor model: a part is missing or has another shape: {error}") from None
 
 
 def _complete(cycles: Mapping[str, tuple]) -> Mapping[str, Cost]:

@@ -110,9 +110,11 @@ def test_a_host_in_ring_0_charges_for_the_way_there_and_back(processor: str, ins
     machine = boot(image, "full", processor)
     at = image.labels["user_data_page"]
     machine.write(image.to_physical(at), assemble(instruction, at).code)
-    machine.cpu.eip = at
-    before = machine.counters.cycles
-    machine.step()
-    assert machine.cpu.eip != at
+    esp = machine.cpu.esp
+    for _ in range(2):          # the first time the stack may miss in the TLB
+        machine.cpu.eip, machine.cpu.esp = at, esp
+        before = machine.counters.cycles
+        machine.step()
+        assert machine.cpu.eip != at
     cycles = load_model(processor).cycles
     assert machine.counters.cycles - before == sum(cycles[name].cycles for name in classes)

@@ -12,7 +12,7 @@ from pvfast.assembly import assemble
 from pvfast.errors import PvfastError
 from pvfast.isa.forms import FORMS
 from pvfast.paravirt.hypervisors import hypervisor, hypervisor_names
-from pvfast.processor import MAX_CYCLES, MODELS, generic, load_model
+from pvfast.processor import MAX_CYCLES, MODEL_FILE_HEAD, MODELS, generic, load_model
 from pvfast.processor.costs import COST_CLASSES, cost_of
 from pvfast.processor.cpuid import EXECUTED, FEATURE_BITS
 
@@ -106,7 +106,7 @@ def test_costs_of_the_callers_own():
 
 
 def model_file(path, **content):
-    path.write_text(json.dumps({"model": "mine", "base": "generic", "cycles": {}} | content))
+    path.write_text(json.dumps({**MODEL_FILE_HEAD, "model": "mine", "base": "generic", "cycles": {}} | content))
     return str(path)
 
 
@@ -118,10 +118,13 @@ def cost(cycles, low, high):
     {"base": "mine.json"}, {"base": None}, {"cycles": []}, {"cycles": {"cly": cost(1, 1, 1)}},
     {"cycles": {"cli": cost(0x4000, 1, 0x4000)}}, {"cycles": {"cli": cost(5, 6, 7)}},
     {"cycles": {"cli": cost(5, -1, 7)}}, {"cycles": {"cli": cost("1e999", 1, 1)}},
-    {"cycles": {"cli": {"cycles": float("inf")}}},
+    {"cycles": {"cli": {"cycles": float("inf")}}}, {"cycles": {"cli": cost(1.0, 1, 1)}},
+    {"cycles": {"cli": cost(True, 1, 1)}}, {"cycles": {"cli": cost(1, 1, 1) | {"source": None}}},
+    {"kind": "gate"}, {"schema": 9}, {"model": 1}, {"base": ["generic"]},
 ])
 def test_a_file_that_holds_no_model_is_refused(tmp_path, content):
-    with pytest.raises(PvfastError, match=r"mine\.json"):
+    assert load_model(model_file(tmp_path / "mine.json")).name == "mine"
+    with pytest.raises(PvfastError, match=r"mine\.json holds no processor model: "):
         load_model(model_file(tmp_path / "mine.json", **content))
 
 
