@@ -445,7 +445,6 @@ cdef class Engine:
                 cpu.tlb[user][i].addend += <u64>ram - state.ram_address
         if cpu.until_set and not (until_set and cpu.until == until):
             stale_linear(cpu, cpu.until)
-        update_reserved_bits(cpu)
         update_mode(cpu)
         self.fire_devices()
 

@@ -21,7 +21,7 @@ from pvfast.experiments.kernel_runs import KernelRow, KernelRun
 from pvfast.experiments.matrix import INTERRUPT_GROUPS, Matrix, Row, SiteCode, workload_names
 from pvfast.experiments.tracing import TracedOperation
 from pvfast.experiments.workloads import FORMS, Counts
-from pvfast.isa.document import flag_letters, needs
+from pvfast.isa.document import cost_class, flag_letters, needs
 from pvfast.isa.form import Form
 from pvfast.paravirt.linux import OperationSummary, PatchedSite, SiteRow
 from pvfast.processor import Model
@@ -260,14 +260,15 @@ def isa_report(forms: Sequence[Form]) -> list[RenderableType]:
     table = _table(("opcode", "instruction", "operands", "reads", "writes", "undefined", "needs", "cost"), left=8)
     for row in forms:
         table.add_row(row.opcode, row.syntax, " ".join(row.access), *map(flag_letters, (
-            row.reads, row.writes, row.undefined)), ", ".join(needs(row)), row.cost)
+            row.reads, row.writes, row.undefined)), ", ".join(needs(row)), cost_class(row))
     return [table, Text(f"{len(forms)} forms; operands: r read, w written, - not accessed; flags: o s z a p c; "
                         "LOCK: may be locked")]
 
 
 def isa_json(forms: Sequence[Form]) -> str:
     """What ``pvfast isa --json`` prints: every column of the rows but the names of core functions."""
-    columns = ("opcode", "syntax", "access", "lock", "privileged", "protected", "ends", "cost", "feature")
+    columns = ("opcode", "syntax", "access", "lock", "privileged", "protected", "ends", "cost", "register_cost",
+               "feature")
     return to_json({"kind": "isa", "schema": 1, "forms": [
         {name: getattr(row, name) for name in columns}
         | {name: flag_letters(getattr(row, name)) for name in ("reads", "writes", "undefined")} for row in forms]})

@@ -630,13 +630,6 @@ def test_random_tables(paging):
     assert outcomes[F_P] > 100
 
 
-def test_a_snapshot_on_another_processor_has_that_ones_reserved_bits():
-    world, older = Paged(PSE), Paged(PSE, processor="pentium")
-    world.map(HIGH, 0, 0x800000 | P | PS | PAT_OF_PDE)
-    older.machine.restore(world.machine.snapshot())
-    assert older.fault("read", HIGH) == F_P | F_RSVD
-
-
 INVLPG_AT, RELOAD_AT, TOGGLE_AT = 0x21000, 0x22000, 0x23000
 
 
