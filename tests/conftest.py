@@ -1,9 +1,19 @@
-"""Fixtures of all tests: the folder of real kernels, which stays outside the repository."""
+"""Fixtures of all tests: Ctrl-C, and the folder of real kernels, which stays outside the repository."""
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> Iterator[None]:
+    """A job in the background of a shell ignores Ctrl-C, and so would all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
