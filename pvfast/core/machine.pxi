@@ -481,7 +481,10 @@ cdef class Engine:
         self.attach(hypervisor)
 
     def _set_cpuid(self, leaves, extended, hypervisor=()):
-        """What CPUID answers: the basic leaves, those from 80000000 on, and those from 40000000 on, at most 4."""
+        """What CPUID answers: the basic leaves, those from 80000000 on, and those from 40000000 on."""
+        for given, room in ((leaves, CPUID_LEAVES), (extended, CPUID_LEAVES), (hypervisor, CPUID_HYPERVISOR_LEAVES)):
+            if len(given) > room:
+                raise ArgumentError(f"{len(given)} leaves of CPUID, and there is room for {room}")
         for number, registers in enumerate(leaves):
             for i in range(4):
                 self.cpu.cpuid[number][i] = registers[i]

@@ -384,6 +384,8 @@ cdef enum BranchKind:
     BRANCH_RETURN
 
 cdef enum:
+    CPUID_LEAVES = 8                # room for so many from 0 on, and as many from 80000000 on
+    CPUID_HYPERVISOR_LEAVES = 4     # from 40000000 on
     PREDICTOR_COUNTERS = 4096
 
 include "generated/predictor.pxi"   # PREDICTOR_RETURNS and _TARGETS, at most: processor/prediction.py
@@ -555,11 +557,11 @@ cdef struct CPU:
     # modelled cycles per cost class, from processor/
     u16 cost[256]
     # CPUID
-    u32 cpuid[8][4]
+    u32 cpuid[CPUID_LEAVES][4]
     u32 cpuid_leaves
-    u32 cpuid_extended[8][4]        # from leaf 80000000 on
+    u32 cpuid_extended[CPUID_LEAVES][4]        # from leaf 80000000 on
     u32 cpuid_extended_leaves
-    u32 cpuid_hypervisor[4][4]      # from leaf 40000000 on
+    u32 cpuid_hypervisor[CPUID_HYPERVISOR_LEAVES][4]      # from leaf 40000000 on
     u32 cpuid_hypervisor_leaves
     Predictor predictor     # of a processor model
     u64 features            # FEATURE_*: what the processor executes, whatever CPUID shows a guest

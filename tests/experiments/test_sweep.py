@@ -12,7 +12,7 @@ from pvfast.errors import ArgumentError, PvfastError
 from pvfast.experiments import sweep as module
 from pvfast.experiments.sweep import COLUMNS, Point, Row, Table, measure, points, sweep
 from pvfast.guest import NATIVE_ERAS
-from pvfast.processor import load_model
+from pvfast.processor import MODEL_FILE_HEAD, load_model
 
 POINTS = points(["irq_disable", "null", "iret"], ["native", "xen"], ["generic", "pentium4"])
 
@@ -145,7 +145,7 @@ def test_a_point_whose_model_file_has_changed_is_measured_again(tmp_path: Path) 
     model, journal = tmp_path / "host.json", tmp_path / "journal"
     cycles = {}
     for cli in (8, 30):
-        model.write_text(json.dumps({"base": "generic", "model": "mine", "cycles": {
+        model.write_text(json.dumps({**MODEL_FILE_HEAD, "base": "generic", "model": "mine", "cycles": {
             "cli": {"cycles": cli, "source": "made up", "low": cli, "high": cli}}}))
         cycles[cli] = sweep([Point("irq_disable", processor=str(model))], journal=journal).rows[0].cycles
     assert cycles == {8: 11, 30: 33}

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -25,6 +26,7 @@ from pvfast.guest.benchmarks import WORKLOADS
 from pvfast.paravirt.hypervisors.native import Native
 from pvfast.paravirt.operations import era
 from pvfast.paravirt.sites import PatchType
+from pvfast.processor import MODEL_FILE_HEAD
 
 ROW = "native/irq_disable"
 
@@ -263,7 +265,7 @@ def test_cycles_of_other_costs_are_not_compared(
         gate: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model's file has changed since: that is neither slower nor faster."""
     model, summary = tmp_path / "model.json", tmp_path / "summary.md"
-    content = {"kind": "model", "schema": 1, "model": "mine", "base": "generic", "cycles": {}}
+    content: dict[str, Any] = {**MODEL_FILE_HEAD, "model": "mine", "base": "generic", "cycles": {}}
     model.write_text(json.dumps(content))
     assert gate("update", "--processor", str(model)).exit_code == 0
     content["cycles"] = {"cli": {"cycles": 90, "source": "mine", "low": 90, "high": 90}}

@@ -9,7 +9,7 @@ import pytest
 
 import pvfast
 from pvfast.assembly import assemble
-from pvfast.errors import PvfastError
+from pvfast.errors import ArgumentError, PvfastError
 from pvfast.isa.forms import FORMS
 from pvfast.paravirt.hypervisors import hypervisor, hypervisor_names
 from pvfast.processor import MAX_CYCLES, MODEL_FILE_HEAD, MODELS, generic, load_model
@@ -103,6 +103,14 @@ def test_costs_of_the_callers_own():
     for cycles in (-1, 0x4000):
         with pytest.raises(PvfastError, match="cycles are possible"):
             load_model("pentium4").with_costs(cli=cycles)
+
+
+@pytest.mark.parametrize("leaves", ["cpuid", "cpuid_extended"])
+def test_a_model_has_no_more_leaves_than_there_is_room_for(leaves):
+    model = load_model("generic")
+    pvfast.Machine(ram="64K", processor=replace(model, **{leaves: ((1, 2, 3, 4),) * 8}))
+    with pytest.raises(ArgumentError, match="9 leaves of CPUID, and there is room for 8"):
+        pvfast.Machine(ram="64K", processor=replace(model, **{leaves: ((1, 2, 3, 4),) * 9}))
 
 
 def model_file(path, **content):
