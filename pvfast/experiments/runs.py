@@ -4,12 +4,13 @@
 machine: it is run for N and for 2N iterations, and what the second N cost is the loop's. Of the built-in guest's the
 baseline's is subtracted. Next: ``tracing.py``.
 
-Design: each loop of the built-in guest is measured on a machine that has only booted, because branch predictors, TLBs
-and hypervisors remember what ran before: a figure owes nothing to what else is measured. Booting is faster than going
-back to a snapshot of 16 MiB, and keeps no memory.
+Design: each loop of the built-in guest is measured, or traced, on a machine that has only booted, because branch
+predictors, TLBs and hypervisors remember what ran before: a figure owes nothing to what else is measured. Booting is
+faster than going back to a snapshot of 16 MiB, and keeps no memory.
 """
 
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from time import perf_counter_ns
 
@@ -156,16 +157,6 @@ def _counts(machine: Machine, loop: Callable[[int], object], iterations: int) ->
     return Counts.of(machine) - before
 
 
-def _enter(machine: Machine, image: GuestImage, name: str, iterations: int) -> None:
-    machine.cpu.eip = image.benchmarks[name].address
-    machine.cpu.ecx = iterations
-
-
-def _loop(machine: Machine, image: GuestImage, name: str, iterations: int) -> None:
-    _enter(machine, image, name, iterations)
-    run_to(machine, image, "bench_done", iterations * ITERATION_INSTRUCTIONS)
-
-
 class GuestRun:
     """A guest kernel whose patch sites have one form; `machine` has booted it.
 
@@ -200,6 +191,12 @@ class GuestRun:
             machine.write_linear(self.image.pointers[operation], target.to_bytes(4, "little"))
         return machine
 
+    def anew(self) -> "GuestRun":
+        """The same with another machine, which has only booted."""
+        run = copy(self)
+        run.machine = self._booted()
+        return run
+
     def missing(self, benchmark: Benchmark) -> str:
         """Why a loop cannot run on this machine; empty when it can."""
         if benchmark.needs_sep and not read_word(self.machine, self.image, "sysenter_enabled"):
@@ -209,11 +206,13 @@ class GuestRun:
 
     def enter(self, name: str, iterations: int) -> None:
         """Stand at the label of a loop."""
-        _enter(self.machine, self.image, name, iterations)
+        self.machine.cpu.eip = self.image.benchmarks[name].address
+        self.machine.cpu.ecx = iterations
 
     def loop(self, name: str, iterations: int) -> None:
         """Run a loop from its label to ``bench_done``."""
-        _loop(self.machine, self.image, name, iterations)
+        self.enter(name, iterations)
+        run_to(self.machine, self.image, "bench_done", iterations * ITERATION_INSTRUCTIONS)
 
     def counts(self, name: str, iterations: int) -> Counts:
         """What a run of a loop costs, the way in and out included."""
@@ -266,8 +265,8 @@ class GuestRun:
             Its iterations do not all cost the same, or the guest did not come back.
         """
         if name not in self._loops:
-            machine = self._booted()
-            self._loops[name] = measure_loop(machine, partial(_loop, machine, self.image, name), name)
+            run = self.anew()
+            self._loops[name] = measure_loop(run.machine, partial(run.loop, name), name)
         return self._loops[name]
 
     def host_ns(self, name: str, iterations: int) -> float:

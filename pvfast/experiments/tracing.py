@@ -73,6 +73,7 @@ def path(run: GuestRun, name: str) -> tuple[str, ...]:
     >>> path(GuestRun(native, "patched"), "irq_disable")
     ('movl %esi, %eax', 'site_irq_disable:', 'cli', 'nop', 'leal (%esi), %esi', 'nop', 'decl %ebx', 'jne ...')
     """
+    run = run.anew()
     labels = Labels.of(run.image)
     lines: list[str] = []
     for place, at in enumerate(_iteration(run, name)):
@@ -111,6 +112,7 @@ def profile(run: GuestRun, name: str) -> tuple[tuple[str, int], ...]:
     >>> profile(GuestRun(native, "indirect"), "irq_disable")
     (('site_irq_disable', 7), ('native_irq_disable', 2), ('bench_irq_disable', 1))
     """
+    run = run.anew()
     labels = Labels.of(run.image)
     counted = Counter(labels.enclosing(_kernel_address(run, at)) or OUTSIDE for at in _iteration(run, name))
     return tuple(sorted(counted.items(), key=lambda row: (-row[1], row[0])))
@@ -148,6 +150,7 @@ def trace_operations(run: GuestRun, name: str) -> tuple[TracedOperation, ...]:
     >>> [found.operation.name for found in trace_operations(GuestRun(native, "indirect"), "null_syscall_int80")]
     ['irq_disable', 'iret']
     """
+    run = run.anew()
     sites, labels, cpu = OperationSites(run.image), Labels.of(run.image), run.machine.cpu
     passed: list[int] = []
     found: list[TracedOperation] = []
@@ -219,7 +222,7 @@ def _one_iteration(run: GuestRun, name: str, passed: list[int]) -> tuple[int, in
 
     What is executed as often by chance, before the loop, is not executed once less in a run of one iteration less.
     """
-    times, fewer = Counter(passed), Counter(_walk(run, name, _ITERATIONS - 1))
+    times, fewer = Counter(passed), Counter(_walk(run.anew(), name, _ITERATIONS - 1))
     head = next((at for at in passed if times[at] == _ITERATIONS and fewer[at] == _ITERATIONS - 1), None)
     if head is None:
         raise GuestError(f"{name}: no instruction is executed once in each of {_ITERATIONS} iterations")

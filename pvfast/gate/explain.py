@@ -121,15 +121,12 @@ def explain_row(before: Measurement, after: Measurement, row: str, changes: tupl
     old = {site.label: site for site in before.sites.get(row, ())}
     new = {site.label: site for site in after.sites.get(row, ())}
     sites = tuple(SiteChange(label, old.get(label), new.get(label)) for label in dict.fromkeys((*old, *new)))
-    forms = [name.rpartition("/")[2] for name in (*before.paths, *after.paths) if name.rpartition("/")[0] == row]
-    paths = []
-    for form in dict.fromkeys(forms):
-        was, now = before.paths.get(f"{row}/{form}", ()), after.paths.get(f"{row}/{form}", ())
+    paths, profiles = [], []
+    for form in FORMS:
+        was, now = (side.paths.get(f"{row}/{form}", ()) for side in (before, after))
         if was != now:
             lines = (line for line in difflib.ndiff(was, now) if not line.startswith("?"))
             paths.append((form, tuple(lines)))
-    profiles = []
-    for form in FORMS:
         then, since = before.profiles.get(f"{row}/{form}"), after.profiles.get(f"{row}/{form}")
         if then and since and then != since:
             profiles.append((form, tuple((label, then.get(label, 0), since.get(label, 0))

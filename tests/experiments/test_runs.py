@@ -8,6 +8,7 @@ import pvfast
 from pvfast.assembly import assemble
 from pvfast.errors import GuestError, ImageError
 from pvfast.experiments import FORMS, Counts, GuestRun, boot, measure_loop, overhead_percent, settings
+from pvfast.experiments.tracing import path, trace_operations
 from pvfast.guest import GuestImage, build
 from pvfast.paravirt import hypervisors
 from pvfast.paravirt.hypervisors.xen_forms import VCPU_INFO_SYMBOL
@@ -145,3 +146,15 @@ def test_host_time_is_a_time(image: GuestImage, form: str) -> None:
     run = GuestRun(native, form)
     assert isinstance(run.host_ns("null_syscall_int80", 100), float)
     assert isinstance(run.machine, pvfast.Machine)
+
+
+def test_what_is_traced_does_not_depend_on_what_was_traced_before() -> None:
+    """Under VMI restore_fl takes another way where interrupts are masked, as a loop before may leave them."""
+    setting = settings(build(hypervisor="vmi"), "vmi")[0]
+    alone, after = (GuestRun(setting, "patched") for _ in range(2))
+    path(after, "irq_disable")
+    after.loop("irq_disable", 1)
+    assert path(after, "irq_save_restore") == path(alone, "irq_save_restore")
+    listed = [line for line in path(alone, "irq_save_restore") if not line.endswith(":")]
+    assert len(listed) == alone.per_iteration("irq_save_restore").instructions
+    assert trace_operations(after, "irq_save_restore") == trace_operations(alone, "irq_save_restore")
