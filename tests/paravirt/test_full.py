@@ -18,11 +18,6 @@ TIMER = 0x20
 LOOPS = ("irq_disable", "irq_save", "restore_fl", "iret", "null_syscall_int80", "null_syscall_sysenter")
 
 
-@pytest.fixture(scope="module")
-def image() -> GuestImage:
-    return build()
-
-
 @pytest.fixture
 def full(image: GuestImage) -> pvfast.Machine:
     return boot(image, "full")

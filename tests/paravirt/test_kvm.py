@@ -35,11 +35,6 @@ WORLD_SWITCH = ("vm_exit", "hypercall")
 UD, GP = 6, 13
 
 
-@pytest.fixture(scope="module")
-def image() -> GuestImage:
-    return build()
-
-
 def bare(code: bytes = VMCALL, kvm: Kvm | None = None) -> pvfast.Machine:
     """A machine under KVM in front of `code`, paging off; a #UD or #GP of its own ends the run."""
     machine = pvfast.Machine(ram="1M", hypervisor=kvm or hypervisor("kvm"))

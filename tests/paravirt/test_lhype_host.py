@@ -19,11 +19,6 @@ UD, GP, PF = 6, 13, 14
 TIMER = 0x20
 
 
-@pytest.fixture(scope="module")
-def image() -> GuestImage:
-    return build()
-
-
 @pytest.fixture
 def guest(image: GuestImage) -> Guest:
     return Guest(image).boot()

@@ -21,11 +21,6 @@ PF = 14
 ROUNDS = 400                    # of the hostile guests: a second
 
 
-@pytest.fixture(scope="module")
-def image() -> GuestImage:
-    return build()
-
-
 @pytest.fixture
 def guest(image: GuestImage) -> Guest:
     guest = Guest(image).boot()

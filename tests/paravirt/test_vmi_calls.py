@@ -32,11 +32,6 @@ RING_0_CODE, RING_3_DATA = 0x00CF9A00, 0x00CFF200
 CALL_GATE, TASK_SEGMENT = 0x0000EC00, 0x00008900
 
 
-@pytest.fixture(scope="session")
-def image() -> GuestImage:
-    return build()
-
-
 @pytest.fixture
 def guest(image: GuestImage) -> Guest:
     return Guest(image).boot()

@@ -19,11 +19,6 @@ KERNEL_CS, USER_CS = 0x61, 0x73
 POISON_IRET, POISON_SYSEXIT = 0x0BADBAB0, 0xFEEDBAB0
 
 
-@pytest.fixture(scope="session")
-def image() -> GuestImage:
-    return build()
-
-
 @pytest.fixture
 def guest(image: GuestImage) -> Guest:
     return Guest(image).boot()

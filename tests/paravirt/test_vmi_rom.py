@@ -5,7 +5,7 @@ import struct
 import pytest
 
 import pvfast
-from pvfast.guest import GuestImage, build
+from pvfast.guest import GuestImage
 from pvfast.paravirt.hypervisors import vmi_interface
 from pvfast.paravirt.hypervisors.vmi import PARA_FILL, PARA_WRAP, PATCHED, Vmi
 from pvfast.paravirt.hypervisors.vmi_interface import (
@@ -22,11 +22,6 @@ from pvfast.paravirt.hypervisors.vmi_rom import rom
 from tests.paravirt.vmi import Guest
 
 HEADER = struct.Struct("<HB4sBIBBBBIHHHHI96s8s8s")
-
-
-@pytest.fixture(scope="session")
-def image() -> GuestImage:
-    return build()
 
 
 class Altered(Vmi):

@@ -3,7 +3,6 @@
 import pytest
 
 import pvfast
-from pvfast.guest import GuestImage, build
 from pvfast.paravirt.hypervisors.xen_interface import (
     SHARED_EVTCHN_PENDING,
     VCPU_SSHOTTMR_FUTURE,
@@ -23,16 +22,6 @@ from tests.paravirt.xen import DOMID_SELF, Domain
 BOTH_SELF = DOMID_SELF << 16 | DOMID_SELF
 NS_PER_MS = 1_000_000
 TIMER = 0x20
-
-
-@pytest.fixture(scope="session")
-def image() -> GuestImage:
-    return build()
-
-
-@pytest.fixture
-def domain(image: GuestImage) -> Domain:
-    return Domain(image).boot()
 
 
 def operate(domain: Domain, command: EventOp, *words: int) -> int:

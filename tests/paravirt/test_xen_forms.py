@@ -31,11 +31,6 @@ TYPES = {"irq_disable": PatchType.IRQ_DISABLE, "irq_enable": PatchType.IRQ_ENABL
 IF = 0x200
 
 
-@pytest.fixture(scope="session")
-def image() -> GuestImage:
-    return build()
-
-
 def test_the_forms_of_irq_disable_get_shorter() -> None:
     sizes = {name: len(assemble(text, 0, SYMBOLS).code) for name, text in IRQ_DISABLE_FORMS.items()}
     assert list(sizes) == ["smp_processor_id", "per_cpu", "inline"]
@@ -130,11 +125,6 @@ def run_site(domain: Domain, operation: str, eax: int = 0, segment: int = GS) ->
     assert cpu.eip == place + 32
     assert (cpu.ebx, cpu.ecx, cpu.edx, cpu.esi, cpu.edi, cpu.ebp, cpu.esp) == (1, 2, 3, 4, 5, 6, esp)
     return cpu.eax
-
-
-@pytest.fixture
-def domain(image: GuestImage) -> Domain:
-    return Domain(image).boot()
 
 
 @pytest.mark.parametrize("segment", [GS, FS])

@@ -21,11 +21,6 @@ RET = b"\xc3"
 WITHOUT_PTE_VAL = ["2.6.20", "2.6.21"]
 
 
-@pytest.fixture(scope="session")
-def image() -> GuestImage:
-    return build()
-
-
 @pytest.fixture
 def domain(image: GuestImage) -> Domain:
     return Domain(image)

@@ -3,7 +3,7 @@
 import pytest
 
 import pvfast
-from pvfast.guest import GuestImage, build
+from pvfast.guest import GuestImage
 from pvfast.paravirt.hypervisors import Hypervisor, hypervisor
 from pvfast.paravirt.hypervisors.xen_interface import (
     FLAT_RING1_CS,
@@ -20,16 +20,6 @@ ENOSYS = 2**32 - 38
 USER_CS = 0x73
 SIGSEGV = 11
 GP = 13
-
-
-@pytest.fixture(scope="session")
-def image() -> GuestImage:
-    return build()
-
-
-@pytest.fixture
-def domain(image: GuestImage) -> Domain:
-    return Domain(image).boot()
 
 
 def forms(image: GuestImage) -> dict[str, GuestImage]:

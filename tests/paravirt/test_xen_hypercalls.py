@@ -3,7 +3,7 @@
 import pytest
 
 import pvfast
-from pvfast.guest import GuestImage, build
+from pvfast.guest import GuestImage
 from pvfast.paravirt.hypervisors.xen_interface import (
     SHARED_EVTCHN_MASK,
     SHARED_EVTCHN_PENDING,
@@ -24,16 +24,6 @@ NOWHERE = 0x10000000
 RING1_SS = 0xE021
 WRITABLE, READ_ONLY = 0x63, 0x61
 TS, NS_PER_MS = 8, 1_000_000
-
-
-@pytest.fixture(scope="session")
-def image() -> GuestImage:
-    return build()
-
-
-@pytest.fixture
-def domain(image: GuestImage) -> Domain:
-    return Domain(image).boot()
 
 
 @pytest.mark.parametrize("number", [11, 12, 20, 34, 35, 63, 64, 0xFFFFFFFF])

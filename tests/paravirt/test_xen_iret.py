@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pvfast.guest import GuestImage, build
+from pvfast.guest import GuestImage
 from pvfast.paravirt.hypervisors.xen_interface import Hypercall
 from tests.paravirt.xen import Domain
 
@@ -12,11 +12,6 @@ TIMER = 0x20
 PID_OF_PARENT = 1
 JB_SHORT, JMP_SHORT = 0x72, 0xEB
 FRAME_TO_USER, SAVED_REGISTERS, RETURN_ADDRESS = 5 * 4, 11 * 4, 4
-
-
-@pytest.fixture(scope="session")
-def image() -> GuestImage:
-    return build()
 
 
 def before_iret(image: GuestImage) -> Domain:

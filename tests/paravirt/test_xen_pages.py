@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 import pvfast
-from pvfast.guest import GuestImage, build
+from pvfast.guest import GuestImage
 from pvfast.paravirt.hypervisors.xen_interface import START_INFO_PT_BASE, Errno, Hypercall, MmuExt
 from tests.paravirt.xen import Domain, others_frames
 
@@ -15,16 +15,6 @@ WRITABLE, READ_ONLY, TABLE = 0x63, 0x61, 0x67
 INVAL = -Errno.INVAL
 RING1_DATA, RING0_DATA = 0x00CFB200, 0x00CF9200
 PAGE_FAULT, GENERAL_PROTECTION = 14, 13
-
-
-@pytest.fixture(scope="session")
-def image() -> GuestImage:
-    return build()
-
-
-@pytest.fixture
-def domain(image: GuestImage) -> Domain:
-    return Domain(image).boot()
 
 
 def fresh_page(domain: Domain, label: str = "swapper_pg_dir", rights: int = READ_ONLY) -> int:
